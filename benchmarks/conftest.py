@@ -1,0 +1,119 @@
+"""Which cores are measured, and the gate: every figure is held against budgets.toml.
+
+Each subject is measured for both cores in one run, side by side. A figure over its budget is measured again, three
+times at most, before the run fails: noise only ever adds. The figures are printed after pytest-benchmark's own table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # timing.py and rig.py, whatever pytest's import mode
+
+from rig import CORES, Rig  # noqa: E402
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10, where pytest itself brings the package
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BUDGETS = tomllib.loads((HERE / "budgets.toml").read_text(encoding="utf-8"))
+ATTEMPTS = 3
+FIGURES: dict[str, dict[str, float]] = {}
+PURE_ONLY = os.environ.get("FASTTRACE_PURE") == "1"
+
+
+def pytest_configure() -> None:
+    """A core that is missing must not look like a core that is fast."""
+    if not PURE_ONLY:
+        importlib.import_module("fasttrace.core._native")
+
+
+@pytest.fixture(scope="session", params=CORES)
+def core(request: pytest.FixtureRequest) -> str:
+    """The name of a core; FASTTRACE_PURE=1 leaves the native one out."""
+    if PURE_ONLY and request.param == "native":
+        pytest.skip("FASTTRACE_PURE=1: the native core is not measured")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def rig(core: str) -> Rig:
+    return Rig(core)
+
+
+def bound_of(figure: str, core: str) -> dict[str, float]:
+    """The figure's bound for a core; empty for one that is only reported."""
+    bound: dict[str, float] = BUDGETS.get(figure, {}).get(core, {})
+    return bound
+
+
+def is_within(value: float, bound: dict[str, float]) -> bool:
+    return bound.get("at_least", value) <= value <= bound.get("at_most", value)
+
+
+def better(value: float, before: float, bound: dict[str, float]) -> float:
+    return max(value, before) if "at_least" in bound else min(value, before)
+
+
+def verdict(figure: str, core: str) -> str | None:
+    """What to say of a figure that is out of bounds."""
+    value, bound = FIGURES[figure][core], bound_of(figure, core)
+    if is_within(value, bound):
+        return None
+    limit = f"at most {bound['at_most']:g}" if "at_most" in bound else f"at least {bound['at_least']:g}"
+    return f"{figure} [{core}] is {value:.3f}, its budget is {limit}"
+
+
+class Gate:
+    """Holds what a test measures against its budgets, and fails it with figure, budget and how to repeat it."""
+
+    def __init__(self, core: str, repeat: str) -> None:
+        self.core = core
+        self.repeat = repeat
+
+    def __call__(self, measure: Callable[[], dict[str, float]]) -> None:
+        """`measure` gives values by figure; it is called again, three times at most, while one is out of bounds."""
+        for _ in range(ATTEMPTS):
+            broken = self._attempt(measure())
+            if not broken:
+                return
+        pytest.fail(f"{'; '.join(broken)} (benchmarks/budgets.toml). To repeat: {self.repeat}", pytrace=False)
+
+    def _attempt(self, measured: dict[str, float]) -> list[str]:
+        for figure, value in measured.items():
+            known = FIGURES.setdefault(figure, {})
+            known[self.core] = better(value, known.get(self.core, value), bound_of(figure, self.core))
+        return [line for line in (verdict(figure, self.core) for figure in measured) if line]
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Gate:
+    core = request.getfixturevalue("core") if "core" in request.fixturenames else "native"
+    return Gate(core, f"python -m pytest '{request.node.nodeid}' --benchmark-only")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures and budgets")
+        for line in summary():
+            terminalreporter.write_line(line)
+
+
+def summary() -> Iterator[str]:
+    for figure in sorted(FIGURES):
+        for core, value in FIGURES[figure].items():
+            bound = bound_of(figure, core)
+            limits = ", ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in bound.items())
+            mark = "OVER" if verdict(figure, core) else "ok" if bound else ""
+            yield f"{figure:<70} {core:<7}{value:>10.3f}  {mark:<5}{limits}"

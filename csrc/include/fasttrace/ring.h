@@ -1,0 +1,93 @@
+/* The ring: spans from any thread to one reader, through memory that outlives the process, and nobody ever waits.
+ *
+ * TICKETS. A push takes the next ticket t from `head` (fetch_add) and owns, with it, one chance at slot t modulo
+ * slot_count. It claims the slot by one CAS on the slot's sequence (slot.h); if an older writer is still inside, or a
+ * newer ticket has already been there, the push gives way: the span is dropped and counted as busy. No loop, no lock:
+ * the number of instructions is bounded, and a thread stopped anywhere inside holds up nobody but its own slot. The
+ * newest span takes the oldest one's place, whether or not that was read.
+ *
+ * CONTENT goes to the arena first (content.h), the record second: a complete record names complete content.
+ *
+ * LEDGER. Every ticket ends as exactly one of
+ *     delivered   copied out whole
+ *     lost        overwritten before it was read, given way as busy, or a whole lap behind head
+ *     pending     unfinished when the reader passed it; looked at again by every later read
+ *     unread      between the reader's next ticket and head
+ * and  head - first_ticket == delivered + lost + pending + unread  at every quiet point, with a stalled writer too. A
+ * ticket that gave way to an older writer and one whose writer has not arrived look alike: both are pending until they
+ * are complete or a lap behind. All ticket arithmetic is modulo 2^64.
+ *
+ * CRASH. With a shared mapping, whatever a push wrote before the process died is in the file. A slot with an odd
+ * sequence was being written: it is the reader's `pending` for ever, a torn record is never delivered. A push that
+ * returned has stored 2t+2, so its record is there until a later ticket takes its slot. `acked` moves only when a batch
+ * was sent or spooled; whoever reads a dead process's ring starts from it.
+ *
+ * Threads: push from any, also from a signal handler; everything named reader or batch belongs to the one consumer. */
+#ifndef FASTTRACE_RING_H
+#define FASTTRACE_RING_H
+
+#include "region.h"
+#include "slot.h"
+#include "span.h"
+#include "strtab.h"
+
+_Static_assert(FT_SLOT_WORDS == FT_RECORD_WORDS, "a slot holds a record");
+_Static_assert(sizeof(ft_slot) == FT_SLOT_BYTES, "four cache lines");
+
+typedef struct {
+    ft_header *header;
+    ft_slot *slots;
+    uint64_t slot_mask;
+    _Atomic uint64_t *arena; /* 8-byte words */
+    uint64_t arena_mask;     /* in bytes */
+    ft_strtab strtab;
+} ft_ring;
+
+/* FT_PUSHED_WAKE: this ticket completed a quarter of the ring, wake the exporter. */
+typedef enum { FT_PUSH_DROPPED, FT_PUSHED, FT_PUSHED_WAKE } ft_push_result;
+
+/* Build the process-local parts over a formatted region. */
+bool ft_ring_init(ft_ring *ring, ft_header *region);
+/* Content to the arena, record to a slot. Wait-free, any thread, async-signal-safe. */
+ft_push_result ft_ring_push(ft_ring *ring, ft_span *span);
+/* Set a string of the record: an index in the string table, or a content field when the table is full. Clips. */
+void ft_ring_set_string(ft_ring *ring, ft_span *span, ft_record_string which, const char *text, size_t length);
+
+/* ---- the consumer: one thread ---- */
+typedef struct {
+    ft_record *records;     /* copies; content_position is rewritten to an offset into `content` */
+    uint64_t *tickets;
+    unsigned char *content;
+    size_t count, capacity;
+    size_t content_length, content_capacity;
+    uint64_t first_ticket;  /* of the first record; 0 when empty */
+    uint64_t next_ticket;   /* acknowledge this once the batch is settled: everything below was passed */
+} ft_batch;
+void ft_batch_clear(ft_batch *batch);
+
+typedef struct {
+    uint64_t delivered; /* records copied out */
+    uint64_t lost;      /* tickets passed that no longer hold their record (overwritten, or given way as busy) */
+    uint64_t pending;   /* stepped over, still unfinished, looked at again */
+    uint64_t content_lost;
+} ft_reader_counters;
+
+enum { FT_READER_PENDING = 64 };
+typedef struct {
+    ft_ring *ring;
+    uint64_t next;
+    ft_reader_counters counters;
+    struct { uint64_t ticket; int64_t since_ns; } pending[FT_READER_PENDING];
+    size_t pending_count;
+    int64_t stalled_since_ns; /* when `next` was first seen unfinished; FT_NOT_STALLED while it is not */
+} ft_reader;
+#define FT_NOT_STALLED INT64_MIN
+
+void ft_reader_init(ft_reader *reader, ft_ring *ring);
+/* Copy what is committed, at most max_spans records and about max_bytes of content, into an empty batch. `now_ns` is
+ * monotonic: an unfinished slot is stepped over after FT_STEP_OVER_NS and revisited. Returns false when out of memory. */
+#define FT_STEP_OVER_NS INT64_C(50000000)
+bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
+void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);
+
+#endif

@@ -1,0 +1,243 @@
+#include "awaitable.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+typedef enum { AWAITABLE_NEW, AWAITABLE_RUNNING, AWAITABLE_DONE } awaitable_state;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *method, *coroutine, *weak_references;
+    awaitable_state state;
+    ft_call call;
+} ft_awaitable;
+
+/* The first step makes the span current. When that fails, the call goes on unrecorded. */
+static bool step_begins(ft_awaitable *self) {
+    if (self->state != AWAITABLE_NEW) return true;
+    self->state = AWAITABLE_RUNNING;
+    if (ft_call_start(&self->call)) return true;
+    self->state = AWAITABLE_DONE;
+    return ft_swallow();
+}
+
+/* The coroutine returned `reply`. False when an interrupt must go on in its place. */
+static bool returned(ft_awaitable *self, PyObject *reply) {
+    if (self->state != AWAITABLE_RUNNING) return true;
+    self->state = AWAITABLE_DONE;
+    return ft_call_succeed(&self->call, reply);
+}
+
+static void raised(ft_awaitable *self) {
+    if (self->state != AWAITABLE_RUNNING) return;
+    self->state = AWAITABLE_DONE;
+    ft_call_fail(&self->call);
+}
+
+static PySendResult awaitable_am_send(PyObject *object, PyObject *value, PyObject **result) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    *result = NULL;
+    if (!step_begins(self)) return PYGEN_ERROR;
+    PySendResult outcome = PyIter_Send(self->coroutine, value, result);
+    if (outcome == PYGEN_ERROR) raised(self);
+    if (outcome == PYGEN_RETURN && !returned(self, *result)) {
+        Py_CLEAR(*result);
+        return PYGEN_ERROR;
+    }
+    return outcome;
+}
+
+static void set_stop_iteration(PyObject *value) {
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop == NULL) return;
+    PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_DECREF(stop);
+}
+
+static PyObject *awaitable_send(PyObject *self, PyObject *value) {
+    PyObject *result;
+    PySendResult outcome = awaitable_am_send(self, value, &result);
+    if (outcome == PYGEN_RETURN) {
+        set_stop_iteration(result);
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *awaitable_next(PyObject *self) { return awaitable_send(self, Py_None); }
+
+/* A coroutine that ends inside throw() says so by StopIteration. */
+static void ended_by_throw(ft_awaitable *self) {
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        raised(self);
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *reply = ((PyStopIterationObject *)value)->value;
+    bool fine = returned(self, reply == NULL ? Py_None : reply);
+    if (fine) {
+        PyErr_Restore(type, value, traceback);
+        return;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+static PyObject *awaitable_throw(PyObject *object, PyObject *args) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    PyObject *throw = PyObject_GetAttrString(self->coroutine, "throw");
+    PyObject *result = throw == NULL ? NULL : PyObject_Call(throw, args, NULL);
+    Py_XDECREF(throw);
+    if (result == NULL) ended_by_throw(self);
+    return result;
+}
+
+static void cancelled(ft_awaitable *self) {
+    if (self->state == AWAITABLE_RUNNING) ft_call_cancel(&self->call);
+    self->state = AWAITABLE_DONE;
+}
+
+static PyObject *awaitable_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    ft_awaitable *self = (ft_awaitable *)object;
+    PyObject *result = PyObject_CallMethod(self->coroutine, "close", NULL);
+    if (result == NULL)
+        raised(self);
+    else
+        cancelled(self);
+    return result;
+}
+
+static PyObject *awaitable_await(PyObject *self) { return Py_NewRef(self); }
+
+static PyObject *awaitable_getattro(PyObject *object, PyObject *name) {
+    PyObject *value = PyObject_GenericGetAttr(object, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) return value;
+    PyErr_Clear();
+    return PyObject_GetAttr(((ft_awaitable *)object)->coroutine, name);
+}
+
+static int awaitable_setattro(PyObject *object, PyObject *name, PyObject *value) {
+    return PyObject_SetAttr(((ft_awaitable *)object)->coroutine, name, value);
+}
+
+static PyObject *awaitable_repr(PyObject *object) { return PyObject_Repr(((ft_awaitable *)object)->coroutine); }
+
+static PyObject *awaitable_class(PyObject *object, void *unused) {
+    (void)unused;
+    return Py_NewRef((PyObject *)Py_TYPE(((ft_awaitable *)object)->coroutine));
+}
+
+static int awaitable_traverse(PyObject *object, visitproc visit, void *arg) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    Py_VISIT(self->method);
+    Py_VISIT(self->coroutine);
+    Py_VISIT(self->call.model);
+    Py_VISIT(self->call.previous);
+    return 0;
+}
+
+static int awaitable_clear(PyObject *object) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    Py_CLEAR(self->coroutine);
+    return 0;
+}
+
+/* An unfinished coroutine dropped on the floor is closed by its own deallocation; its span ends as cancelled. */
+static void awaitable_dealloc(PyObject *object) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    PyObject_GC_UnTrack(object);
+    if (self->weak_references != NULL) PyObject_ClearWeakRefs(object);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_CLEAR(self->coroutine);
+    cancelled(self);
+    PyErr_Restore(type, value, traceback);
+    ft_call_clear(&self->call);
+    Py_CLEAR(self->method);
+    PyObject_GC_Del(object);
+}
+
+static PyObject *wrap(PyObject *method, PyObject *coroutine, ft_awaitable *self) {
+    self->method = Py_NewRef(method);
+    self->coroutine = coroutine;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static bool is_coroutine(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    return type->tp_as_async != NULL && type->tp_as_async->am_send != NULL;
+}
+
+static ft_awaitable *awaitable_new(void) {
+    ft_awaitable *self = PyObject_GC_New(ft_awaitable, &ft_awaitable_type);
+    if (self == NULL) return NULL;
+    self->method = self->coroutine = self->weak_references = NULL;
+    self->state = AWAITABLE_NEW;
+    return self;
+}
+
+/* The original gave no coroutine: it raised at once, or it is somebody's stand-in. The call is over either way. */
+static PyObject *without_coroutine(ft_awaitable *self, PyObject *reply) {
+    bool is_started = ft_call_start(&self->call);
+    if (is_started && reply == NULL) ft_call_fail(&self->call);
+    if (is_started && reply != NULL && !ft_call_succeed(&self->call, reply)) Py_CLEAR(reply);
+    if (!is_started && !ft_swallow()) Py_CLEAR(reply);
+    return reply;
+}
+
+static void discard(ft_awaitable *self) {
+    ft_call_clear(&self->call);
+    PyObject_GC_Del(self);
+}
+
+PyObject *ft_awaitable_call(PyObject *method, ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
+    ft_awaitable *self = awaitable_new();
+    if (self == NULL) return NULL;
+    ft_call_answer answer = ft_call_prepare(&self->call, target, args, PyVectorcall_NARGS(nargsf), names);
+    if (answer != FT_CALL_RECORDED) {
+        PyObject_GC_Del(self);
+        return answer == FT_CALL_RAISED ? NULL : PyObject_Vectorcall(target->original, args, nargsf, names);
+    }
+    PyObject *coroutine = PyObject_Vectorcall(target->original, args, nargsf, names);
+    if (coroutine != NULL && is_coroutine(coroutine)) return wrap(method, coroutine, self);
+    coroutine = without_coroutine(self, coroutine);
+    discard(self);
+    return coroutine;
+}
+
+static PyMethodDef awaitable_methods[] = {
+    {"send", awaitable_send, METH_O, NULL},
+    {"throw", awaitable_throw, METH_VARARGS, NULL},
+    {"close", awaitable_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef awaitable_getset[] = {
+    {"__class__", awaitable_class, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyAsyncMethods awaitable_as_async = {.am_await = awaitable_await, .am_send = awaitable_am_send};
+
+PyTypeObject ft_awaitable_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fasttrace.core._native.Awaitable",
+    .tp_basicsize = sizeof(ft_awaitable),
+    .tp_dealloc = awaitable_dealloc,
+    .tp_as_async = &awaitable_as_async,
+    .tp_repr = awaitable_repr,
+    .tp_getattro = awaitable_getattro,
+    .tp_setattro = awaitable_setattro,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = awaitable_traverse,
+    .tp_clear = awaitable_clear,
+    .tp_weaklistoffset = offsetof(ft_awaitable, weak_references),
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = awaitable_next,
+    .tp_methods = awaitable_methods,
+    .tp_getset = awaitable_getset,
+};

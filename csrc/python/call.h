@@ -1,0 +1,52 @@
+/* One recorded call, from its arguments to its span. Lives on the stack of a plain call, in the awaitable of an
+ * asynchronous one. Order: ft_call_prepare (arguments at hand), ft_call_start (clocks, current span), then exactly one
+ * of ft_call_succeed, ft_call_fail, ft_call_cancel; ft_call_clear at the end in any case. */
+#ifndef FASTTRACE_PYTHON_CALL_H
+#define FASTTRACE_PYTHON_CALL_H
+
+#include "context.h"
+#include "plan.h"
+
+/* Where clients send their calls, by the object that names the host (a client's base URL): a small direct-mapped cache
+ * with a strong reference to each key. Free-threaded builds never replace an entry, so that a reader needs no lock. */
+typedef struct {
+    PyObject *key;
+    ft_ring *ring; /* the indices below are this ring's */
+    uint16_t provider, address, port;
+    bool has_port, is_foreign;
+} ft_endpoint;
+enum { FT_ENDPOINTS = 16 };
+
+typedef struct {
+    PyObject *original, *spec, *owner, *resolve, *failure;
+    ft_recorder *recorder;
+    _Atomic bool is_on; /* off: the SDK is not instrumented (any more), calls go straight through */
+    bool is_async;
+    ft_plan plan;
+    ft_endpoint endpoints[FT_ENDPOINTS];
+} ft_target;
+
+typedef struct {
+    ft_target *target; /* borrowed: the method outlives its calls */
+    ft_ring *ring;
+    PyObject *model; /* requested model, strong, or NULL */
+    ft_context *context;
+    PyObject *previous; /* the current span before this one, strong */
+    int64_t started_ns;
+    bool is_foreign;
+    ft_span span;
+} ft_call;
+
+typedef enum { FT_CALL_RECORDED, FT_CALL_PASSED, FT_CALL_RAISED } ft_call_answer;
+
+/* PASSED: this call is not recorded (off, streamed, no ring): call the original. RAISED: an exception must go on. */
+ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const *args, Py_ssize_t positional,
+                               PyObject *names);
+bool ft_call_start(ft_call *call);
+/* Each takes the call off the current span and pushes its span. False when an exception of others must go on. */
+bool ft_call_succeed(ft_call *call, PyObject *reply);
+void ft_call_fail(ft_call *call); /* reads the exception that is set, and leaves it set */
+void ft_call_cancel(ft_call *call);
+void ft_call_clear(ft_call *call);
+
+#endif

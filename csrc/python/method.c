@@ -1,0 +1,183 @@
+#include "method.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "awaitable.h"
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *weak_references;
+    ft_target target;
+} ft_method;
+
+/* An interrupt that arrived while the reply was read replaces the reply; anything else returns it untouched. */
+static PyObject *finish_plain(ft_call *call, PyObject *reply) {
+    if (reply == NULL)
+        ft_call_fail(call);
+    else if (!ft_call_succeed(call, reply))
+        Py_CLEAR(reply);
+    ft_call_clear(call);
+    return reply;
+}
+
+static PyObject *start_failed(ft_call *call, PyObject *const *args, size_t nargsf, PyObject *names) {
+    ft_call_clear(call);
+    if (!ft_swallow()) return NULL;
+    return PyObject_Vectorcall(call->target->original, args, nargsf, names);
+}
+
+static PyObject *call_plain(ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
+    ft_call call;
+    ft_call_answer answer = ft_call_prepare(&call, target, args, PyVectorcall_NARGS(nargsf), names);
+    if (answer == FT_CALL_RAISED) return NULL;
+    if (answer == FT_CALL_PASSED) return PyObject_Vectorcall(target->original, args, nargsf, names);
+    if (!ft_call_start(&call)) return start_failed(&call, args, nargsf, names);
+    return finish_plain(&call, PyObject_Vectorcall(target->original, args, nargsf, names));
+}
+
+static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names) {
+    ft_target *target = &((ft_method *)self)->target;
+    if (!atomic_load_explicit(&target->recorder->active, memory_order_relaxed) ||
+        !atomic_load_explicit(&target->is_on, memory_order_relaxed))
+        return PyObject_Vectorcall(target->original, args, nargsf, names);
+    /* Whoever keeps a bound method may let go of the last reference to us while the call runs. */
+    Py_INCREF(self);
+    PyObject *reply = target->is_async ? ft_awaitable_call(self, target, args, nargsf, names)
+                                       : call_plain(target, args, nargsf, names);
+    Py_DECREF(self);
+    return reply;
+}
+
+static PyObject *method_get(PyObject *self, PyObject *instance, PyObject *type) {
+    (void)type;
+    if (instance == NULL || instance == Py_None) return Py_NewRef(self);
+    return PyMethod_New(self, instance);
+}
+
+/* What is not ours (signature parts, documentation, annotations, the code object) is the original's. */
+static PyObject *method_getattro(PyObject *self, PyObject *name) {
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) return value;
+    PyErr_Clear();
+    return PyObject_GetAttr(((ft_method *)self)->target.original, name);
+}
+
+static int method_setattro(PyObject *self, PyObject *name, PyObject *value) {
+    return PyObject_SetAttr(((ft_method *)self)->target.original, name, value);
+}
+
+static PyObject *method_repr(PyObject *self) { return PyObject_Repr(((ft_method *)self)->target.original); }
+
+static PyObject *from_original(PyObject *self, void *name) {
+    return PyObject_GetAttrString(((ft_method *)self)->target.original, (const char *)name);
+}
+
+/* A function is pickled by name; so is what stands for it. */
+static PyObject *method_reduce(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return PyObject_GetAttrString(((ft_method *)self)->target.original, "__qualname__");
+}
+
+static int method_traverse(PyObject *self, visitproc visit, void *arg) {
+    ft_target *target = &((ft_method *)self)->target;
+    Py_VISIT(target->original);
+    Py_VISIT(target->spec);
+    Py_VISIT(target->owner);
+    Py_VISIT(target->resolve);
+    Py_VISIT(target->failure);
+    for (int i = 0; i < FT_ENDPOINTS; i++) Py_VISIT(target->endpoints[i].key);
+    return 0;
+}
+
+static int method_clear(PyObject *self) {
+    ft_target *target = &((ft_method *)self)->target;
+    Py_CLEAR(target->original);
+    Py_CLEAR(target->spec);
+    Py_CLEAR(target->owner);
+    Py_CLEAR(target->resolve);
+    Py_CLEAR(target->failure);
+    for (int i = 0; i < FT_ENDPOINTS; i++) Py_CLEAR(target->endpoints[i].key);
+    return 0;
+}
+
+static void method_dealloc(PyObject *self) {
+    ft_method *method = (ft_method *)self;
+    PyObject_GC_UnTrack(self);
+    if (method->weak_references != NULL) PyObject_ClearWeakRefs(self);
+    method_clear(self);
+    ft_plan_clear(&method->target.plan);
+    PyObject_GC_Del(self);
+}
+
+PyObject *ft_method_new(PyObject *original, PyObject *spec, PyObject *owner, ft_recorder *recorder) {
+    ft_method *method = PyObject_GC_New(ft_method, &ft_method_type);
+    if (method == NULL) return NULL;
+    method->vectorcall = method_vectorcall;
+    method->weak_references = NULL;
+    ft_target *target = &method->target;
+    memset(target, 0, sizeof *target);
+    target->original = Py_NewRef(original);
+    target->spec = Py_NewRef(spec);
+    target->owner = Py_NewRef(owner);
+    target->recorder = recorder;
+    atomic_init(&target->is_on, true);
+    PyObject *is_async = PyObject_GetAttrString(spec, "is_async");
+    target->is_async = is_async == Py_True;
+    Py_XDECREF(is_async);
+    target->resolve = PyObject_GetAttrString(spec, "resolve");
+    target->failure = PyObject_GetAttrString(spec, "failure");
+    bool fine = is_async != NULL && target->resolve != NULL && target->failure != NULL && ft_plan_compile(&target->plan, spec);
+    PyObject_GC_Track(method);
+    if (fine) return (PyObject *)method;
+    Py_DECREF(method);
+    return NULL;
+}
+
+bool ft_method_switch(PyObject *method, bool is_on) {
+    if (!Py_IS_TYPE(method, &ft_method_type)) {
+        PyErr_Format(PyExc_TypeError, "%R is not a recording method", method);
+        return false;
+    }
+    atomic_store(&((ft_method *)method)->target.is_on, is_on);
+    return true;
+}
+
+static PyMemberDef method_members[] = {
+    {"__wrapped__", T_OBJECT, offsetof(ft_method, target.original), READONLY, "The provider's own function."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+/* These exist on every type, so they never reach method_getattro's fall-back. */
+static PyGetSetDef method_getset[] = {
+    {"__class__", from_original, NULL, NULL, "__class__"},
+    {"__doc__", from_original, NULL, NULL, "__doc__"},
+    {"__module__", from_original, NULL, NULL, "__module__"},
+    {"__dict__", from_original, NULL, NULL, "__dict__"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef method_methods[] = {
+    {"__reduce__", method_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject ft_method_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fasttrace.core._native.Method",
+    .tp_basicsize = sizeof(ft_method),
+    .tp_dealloc = method_dealloc,
+    .tp_vectorcall_offset = offsetof(ft_method, vectorcall),
+    .tp_repr = method_repr,
+    .tp_call = PyVectorcall_Call,
+    .tp_getattro = method_getattro,
+    .tp_setattro = method_setattro,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_traverse = method_traverse,
+    .tp_clear = method_clear,
+    .tp_weaklistoffset = offsetof(ft_method, weak_references),
+    .tp_methods = method_methods,
+    .tp_members = method_members,
+    .tp_getset = method_getset,
+    .tp_descr_get = method_get,
+};

@@ -1,0 +1,112 @@
+#include "recorder.h"
+
+#include <string.h>
+
+#include "fasttrace/ids.h"
+#include "values.h"
+
+#ifndef _WIN32
+#include <errno.h>
+#include <unistd.h>
+#endif
+
+ft_ring *ft_recorder_ring(ft_recorder *recorder) {
+    ft_ring *ring = atomic_load_explicit(&recorder->ring, memory_order_acquire);
+    if (ring != NULL && !ft_fork_happened()) return ring;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done = PyObject_CallNoArgs(recorder->start);
+    if (done == NULL && !ft_swallow()) {
+        PyErr_Clear();
+        PyErr_SetInterrupt(); /* Ctrl-C came while we were starting: it comes again, in the caller's own code */
+    }
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+    ring = ft_fork_happened() ? NULL : atomic_load_explicit(&recorder->ring, memory_order_acquire);
+    if (ring == NULL) atomic_fetch_add_explicit(&recorder->unstarted, 1, memory_order_relaxed);
+    return ring;
+}
+
+static ft_price_answer price_by(const ft_price_table *prices, const ft_header *region, uint16_t provider, uint16_t model,
+                                ft_price *price) {
+    const char *provider_text, *model_text;
+    size_t provider_length, model_length;
+    if (!ft_strtab_get(region, provider, &provider_text, &provider_length)) return FT_PRICE_NONE;
+    if (!ft_strtab_get(region, model, &model_text, &model_length)) return FT_PRICE_NONE;
+    return ft_price_table_find(prices, provider_text, provider_length, model_text, model_length, price);
+}
+
+static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
+    ft_record *record = &span->record;
+    if (ft_record_has(record, FT_COST_USD) || !ft_record_has(record, FT_INPUT_TOKENS)) return;
+    ft_price price;
+    const ft_price_table *prices = atomic_load_explicit(&recorder->prices, memory_order_acquire);
+    uint16_t provider = record->strings[FT_STR_PROVIDER];
+    ft_price_answer answer = price_by(prices, ring->header, provider, record->strings[FT_STR_MODEL_ID], &price);
+    if (answer == FT_PRICE_NONE && record->strings[FT_STR_REQUEST_MODEL])
+        answer = price_by(prices, ring->header, provider, record->strings[FT_STR_REQUEST_MODEL], &price);
+    if (answer == FT_PRICE_UNKNOWN) record->flags |= FT_FLAG_UNPRICED;
+    if (answer != FT_PRICE_FOUND || !ft_price_cost(&price, record, &record->cost_pico_usd)) return;
+    ft_span_mark(span, FT_COST_USD);
+    record->cost_source = FT_COST_LOCAL;
+    ft_ring_set_string(ring, span, FT_STR_PRICE_VERSION, recorder->price_version, recorder->price_version_length);
+}
+
+static void wake(int fd) {
+#ifdef _WIN32
+    (void)fd; /* the exporter's interval alone paces it there */
+#else
+    int saved = errno;
+    uint64_t one = 1;
+    /* A full counter means that a wake-up is already waiting. */
+    if (fd >= 0 && write(fd, &one, sizeof one) < 0) errno = saved;
+#endif
+}
+
+/* The model that answered; the requested one where the reply names none. request_model only where it differs. */
+static void settle_models(ft_record *record) {
+    uint16_t *strings = record->strings;
+    if (strings[FT_STR_MODEL_ID] == 0) strings[FT_STR_MODEL_ID] = strings[FT_STR_REQUEST_MODEL];
+    if (strings[FT_STR_REQUEST_MODEL] == strings[FT_STR_MODEL_ID]) strings[FT_STR_REQUEST_MODEL] = 0;
+}
+
+/* A fork inside the call: this span is the parent's. A ring replaced meanwhile: the indices are the old ring's. */
+static bool is_current(ft_recorder *recorder, const ft_ring *ring) {
+    if (ft_fork_happened()) return false;
+    if (atomic_load_explicit(&recorder->ring, memory_order_acquire) == ring) return true;
+    atomic_fetch_add_explicit(&recorder->unstarted, 1, memory_order_relaxed);
+    return false;
+}
+
+bool ft_recorder_finish(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
+    if (!is_current(recorder, ring)) return false;
+    settle_models(&span->record);
+    price_span(recorder, ring, span);
+    ft_push_result result = ft_ring_push(ring, span);
+    if (result == FT_PUSHED_WAKE) wake(atomic_load_explicit(&recorder->wake_fd, memory_order_relaxed));
+    return result != FT_PUSH_DROPPED;
+}
+
+bool ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, uint64_t duration_ns,
+                        PyObject *fields) {
+    ft_ring *ring = ft_recorder_ring(recorder);
+    if (ring == NULL) return false;
+    ft_span span;
+    ft_span_init(&span);
+    span.record.trace_hi = context->trace_hi;
+    span.record.trace_lo = context->trace_lo;
+    span.record.span_id = context->span_id;
+    span.record.parent_span_id = context->parent_span_id;
+    span.record.start_unix_ns = start_unix_ns;
+    span.record.duration_ns = duration_ns;
+    bool is_kept = ft_set_fields(ring, &span, fields) && ft_recorder_finish(recorder, ring, &span);
+    ft_span_clear(&span);
+    return is_kept;
+}
+
+bool ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length) {
+    if (length > sizeof recorder->price_version) return false;
+    memcpy(recorder->price_version, version, length);
+    recorder->price_version_length = length;
+    return true;
+}

@@ -1,0 +1,58 @@
+/* What every instrumented call of a process shares: which ring, which prices, whether recording is on. The Cython
+ * class Recorder owns one and outlives every method that points at it. The exporter thread writes `ring`, `wake_fd`
+ * and the price table; calls read them. */
+#ifndef FASTTRACE_PYTHON_RECORDER_H
+#define FASTTRACE_PYTHON_RECORDER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "context.h"
+#include "fasttrace/price.h"
+#include "fasttrace/ring.h"
+
+enum { FT_PRICE_VERSION_MAX = 128 };
+
+typedef struct {
+    _Atomic(ft_ring *) ring; /* NULL until the first span; never freed, a daemon thread may still push */
+    _Atomic(ft_price_table *) prices;
+    _Atomic int wake_fd;
+    _Atomic bool active;
+    _Atomic uint64_t unstarted; /* spans that found no ring and could not get one */
+    _Atomic uint64_t streams;   /* streamed calls passed through unrecorded */
+    PyObject *start;            /* called with no arguments by the first span of a process */
+    char price_version[FT_PRICE_VERSION_MAX];
+    size_t price_version_length;
+} ft_recorder;
+
+/* For Cython, which knows no atomics. */
+static inline void ft_recorder_set_ring(ft_recorder *recorder, ft_ring *ring) {
+    atomic_store_explicit(&recorder->ring, ring, memory_order_release);
+}
+static inline void ft_recorder_set_prices(ft_recorder *recorder, ft_price_table *prices) {
+    atomic_store_explicit(&recorder->prices, prices, memory_order_release);
+}
+static inline void ft_recorder_set_active(ft_recorder *recorder, bool active) { atomic_store(&recorder->active, active); }
+static inline bool ft_recorder_is_active(ft_recorder *recorder) { return atomic_load(&recorder->active); }
+static inline void ft_recorder_set_wake_fd(ft_recorder *recorder, int fd) { atomic_store(&recorder->wake_fd, fd); }
+static inline int ft_recorder_wake_fd(ft_recorder *recorder) { return atomic_load(&recorder->wake_fd); }
+static inline uint64_t ft_recorder_unstarted(ft_recorder *recorder) { return atomic_load(&recorder->unstarted); }
+static inline uint64_t ft_recorder_streams(ft_recorder *recorder) { return atomic_load(&recorder->streams); }
+static inline void ft_recorder_reset_counts(ft_recorder *recorder) {
+    atomic_store(&recorder->unstarted, 0);
+    atomic_store(&recorder->streams, 0);
+}
+bool ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length);
+
+/* The ring of this process, started or restarted after a fork; NULL (counted) when there is none. Calls Python the
+ * first time; the error indicator is left as it was. */
+ft_ring *ft_recorder_ring(ft_recorder *recorder);
+/* Settle the models, price (or flag for the exporter thread), push, wake the exporter each quarter lap. False when the
+ * span was dropped: counted by the ring, or here when its ring is no longer this process's. */
+bool ft_recorder_finish(ft_recorder *recorder, ft_ring *ring, ft_span *span);
+/* One finished span from Python; `fields` is a dict by wire name. False when dropped, or with an exception that is not
+ * ours to silence. */
+bool ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, uint64_t duration_ns,
+                        PyObject *fields);
+
+#endif

@@ -1,0 +1,202 @@
+"""The contract of the two cores: limits, enumerations and the Protocols that native and pure both satisfy.
+
+Everything here is plain data, imported by both twins and by the layers above. Nothing here runs on a call's path.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Protocol
+
+    Value = int | str | bytes | Sequence[str]
+
+KINDS = ("llm", "embedding", "image", "audio", "moderation", "tool", "agent", "chain", "retrieval", "server", "task")
+STATUSES = ("success", "error", "timeout", "cancelled", "incomplete", "aborted")
+USAGE_SOURCES = ("provider", "estimated", "partial")
+COST_SOURCES = ("local", "provider")
+
+
+class RingShape(NamedTuple):
+    """Sizes of a ring: slots (a power of two), bytes of content arena (a power of two), string table, in-flight slots."""
+
+    slots: int = 8192
+    arena_bytes: int = 2 << 20
+    strtab_bytes: int = 64 << 10
+    inflight: int = 256
+    first_ticket: int = 0
+
+
+class RingOwner(NamedTuple):
+    """Who writes a ring: recovery tells a dead owner from a live one by it."""
+
+    writer_id: bytes
+    boot_id: bytes
+    pid: int
+    process_start: int
+    created_unix_ns: int
+
+
+class RingCounters(NamedTuple):
+    """Where every ticket of a ring stands; `recorded` = `delivered` + `lost` + `pending` + what is still in the ring."""
+
+    recorded: int
+    acknowledged: int
+    delivered: int
+    lost: int
+    busy: int
+    pending: int
+    content_lost: int
+    content_too_large: int
+
+
+class Price(NamedTuple):
+    """Pico-USD per unit; `input_limit` is the most input tokens these prices hold for (0: any number)."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    input_audio: int = 0
+    input_image: int = 0
+    output: int = 0
+    output_audio: int = 0
+    web_search: int = 0
+    request: int = 0
+    input_limit: int = 0
+
+
+class Endpoint(NamedTuple):
+    """Where a client sends its calls: semconv provider, host, and the port where it is not the scheme's own."""
+
+    provider: str
+    address: str | None
+    port: int | None
+
+
+class Node(NamedTuple):
+    """One attribute of a reply: what it is called there, the span field it gives, what is read below it.
+
+    `each` reads every element of a list; `foreign` only where the endpoint is not the SDK's own provider.
+    """
+
+    name: str
+    field: str | None = None
+    children: tuple[Node, ...] = ()
+    each: bool = False
+    foreign: bool = False
+
+
+class CallSpec(NamedTuple):
+    """How one provider method is recorded: plain data, read by both twins' call driver.
+
+    request: keyword → "model" (the requested model), "param" (scalar into request_params), "stream" (a true value:
+    the call is passed through and counted, until the stream driver takes it).
+    reply: the attributes to read. endpoint: attribute path from the bound instance to the object that names the host;
+    `resolve` turns that object into an Endpoint and is asked once per object.
+    failure: an exception to its fields (status, error_type, error_code, http_status, ...), never raising.
+    """
+
+    kind: str
+    operation: str
+    sdk: str
+    is_async: bool
+    request: Mapping[str, str]
+    reply: tuple[Node, ...]
+    endpoint: tuple[str, ...]
+    resolve: Callable[[object], Endpoint]
+    failure: Callable[[BaseException], Mapping[str, Value]]
+
+
+CURRENT: ContextVar[SpanContext | None] = ContextVar("fasttrace.span", default=None)
+
+if TYPE_CHECKING:
+
+    class SpanContext(Protocol):
+        """Identity of a span, and what children and retries need of it. Immutable but for `retries`."""
+
+        retries: int
+
+        @property
+        def trace_id(self) -> str: ...
+        @property
+        def span_id(self) -> str: ...
+        @property
+        def parent_span_id(self) -> str | None: ...
+
+    class PriceTable(Protocol):
+        """(provider, model) → Price, None for a model known to have none. Bounded; `put` is False when full."""
+
+        def __init__(self, capacity: int = 4096) -> None: ...
+        def put(self, provider: str, model: str, price: Price | None) -> bool: ...
+        def cost(self, provider: str, model: str, counts: Mapping[str, int]) -> int | None:
+            """Pico-USD of token counts by field name; None where the price or the cost is unknown."""
+
+    class Batch(Protocol):
+        """Spans copied out of the ring, not yet acknowledged."""
+
+        count: int
+        first_ticket: int
+        next_ticket: int
+
+        def unpriced(self) -> list[tuple[str, str]]:
+            """The distinct (provider, model) whose price the table did not know when they were recorded."""
+
+        def encode(self, prices: PriceTable, price_version: str, resource: bytes) -> bytes:
+            """NDJSON of the batch; `resource` is ready JSON members without braces. Native: without the GIL."""
+
+    class Ring(Protocol):
+        """A process's ring. `fd` -1: anonymous memory. Raises OSError when it cannot be mapped."""
+
+        shape: RingShape
+
+        def __init__(self, fd: int, shape: RingShape, owner: RingOwner) -> None: ...
+        def read(self, max_spans: int, max_bytes: int) -> Batch: ...
+        def acknowledge(self, next_ticket: int) -> None: ...
+        def counters(self) -> RingCounters: ...
+
+    class Recorder(Protocol):
+        """The recording path's anchor: which ring, which prices, whether recording is on.
+
+        `start` is called by the first span of a process (and of each fork child): it must set `ring` and `wake_fd`,
+        or leave `ring` None to drop and count. It never raises.
+        """
+
+        ring: Ring | None
+        prices: PriceTable
+        price_version: str
+        active: bool
+        wake_fd: int
+        dropped_unstarted: int
+        passed_streams: int
+
+        def __init__(self, start: Callable[[], None]) -> None: ...
+        def reset_counts(self) -> None:
+            """Start counting anew, as a fork child does."""
+
+        def record(
+            self, context: SpanContext, start_unix_ns: int, duration_ns: int, fields: Mapping[str, Value]
+        ) -> bool:
+            """One finished span, from Python: fields by wire name; codes as their strings, durations in ns, cost in
+            pico-USD, text as str, JSON fields as bytes of ready JSON, lists as sequences of str."""
+
+    class Core(Protocol):
+        """What `_native` and `_pure` both export."""
+
+        BACKEND: str
+        Ring: type[Ring]
+        Recorder: type[Recorder]
+        PriceTable: type[PriceTable]
+
+        def new_context(self, parent: SpanContext | None) -> SpanContext: ...
+        def method(self, original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any: ...
+        def switch(self, method: Any, is_on: bool) -> None:
+            """Turn the recording of one method on or off; off, it is a plain call."""
+
+        def clock_unix_ns(self) -> int: ...
+        def clock_monotonic_ns(self) -> int: ...
+        def region_bytes(self, shape: RingShape) -> int:
+            """Bytes a ring file of this shape needs; raises ValueError for a shape that is not valid."""

@@ -1,0 +1,112 @@
+"""What of the C core the extension uses: the contract between csrc/ and Cython."""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "fasttrace/region.h" nogil:
+    ctypedef struct ft_header:
+        pass
+    ctypedef struct ft_region_shape:
+        uint64_t slot_count, arena_bytes, strtab_bytes, inflight_count, first_ticket
+    ctypedef struct ft_region_owner:
+        unsigned char writer_id[16]
+        unsigned char boot_id[16]
+        uint64_t pid, process_start
+        int64_t created_unix_ns
+    uint64_t ft_region_bytes(const ft_region_shape *shape)
+    ft_header *ft_region_create(int fd, const ft_region_shape *shape, const ft_region_owner *owner)
+
+cdef extern from "fasttrace/strtab.h" nogil:
+    bint ft_strtab_get(const ft_header *region, uint16_t index, const char **text, size_t *length)
+
+cdef extern from "fasttrace/span.h" nogil:
+    enum: FT_FLAG_UNPRICED, FT_INPUT_TOKENS, FT_RECORD_COUNTS
+    enum: FT_STR_PROVIDER, FT_STR_MODEL_ID, FT_STR_REQUEST_MODEL
+    ctypedef struct ft_record:
+        uint64_t present
+        uint64_t *counts
+        uint16_t flags
+        uint16_t *strings
+    const char **ft_field_name
+
+cdef extern from "fasttrace/ring.h" nogil:
+    ctypedef struct ft_ring:
+        ft_header *header
+    ctypedef struct ft_batch:
+        ft_record *records
+        size_t count
+        uint64_t first_ticket, next_ticket
+    ctypedef struct ft_reader_counters:
+        uint64_t delivered, lost, pending, content_lost
+    ctypedef struct ft_reader:
+        ft_reader_counters counters
+    bint ft_ring_init(ft_ring *ring, ft_header *region)
+    void ft_batch_clear(ft_batch *batch)
+    void ft_reader_init(ft_reader *reader, ft_ring *ring)
+    bint ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns)
+    void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket)
+
+cdef extern from "fasttrace/price.h" nogil:
+    ctypedef struct ft_price:
+        uint64_t *pico_usd
+        uint64_t input_limit
+    ctypedef struct ft_price_table:
+        pass
+    ctypedef enum ft_price_answer:
+        FT_PRICE_UNKNOWN, FT_PRICE_NONE, FT_PRICE_FOUND
+    ft_price_table *ft_price_table_new(uint32_t capacity)
+    void ft_price_table_free(ft_price_table *table)
+    bint ft_price_table_put(ft_price_table *table, const char *provider, size_t provider_length, const char *model,
+                            size_t model_length, const ft_price *price)
+    ft_price_answer ft_price_table_find(const ft_price_table *table, const char *provider, size_t provider_length,
+                                        const char *model, size_t model_length, ft_price *price)
+    bint ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pico_usd)
+
+cdef extern from "fasttrace/ndjson.h" nogil:
+    ctypedef struct ft_buf:
+        char *data
+        size_t length
+    void ft_buf_free(ft_buf *buf)
+    void ft_batch_price(ft_batch *batch, ft_ring *ring, const ft_price_table *prices, const char *version, size_t length)
+    bint ft_ndjson_write(ft_buf *buf, const ft_batch *batch, const ft_header *region, const char *resource, size_t length)
+
+cdef extern from "fasttrace/ids.h" nogil:
+    bint ft_fork_arm()
+
+cdef extern from "fasttrace/clock.h" nogil:
+    int64_t ft_clock_monotonic_ns()
+    int64_t ft_clock_unix_ns()
+
+cdef extern from "counters.h" nogil:
+    ctypedef enum ft_drop:
+        FT_DROP_BUSY, FT_DROP_CONTENT_TOO_LARGE
+    uint64_t ft_ring_recorded(const ft_ring *ring)
+    uint64_t ft_ring_acknowledged(const ft_ring *ring)
+    uint64_t ft_ring_dropped(const ft_ring *ring, ft_drop reason)
+
+cdef extern from "context.h":
+    ctypedef struct ft_context:
+        pass
+
+cdef extern from "recorder.h":
+    ctypedef struct ft_recorder:
+        void *start
+    void ft_recorder_set_ring(ft_recorder *recorder, ft_ring *ring)
+    void ft_recorder_set_prices(ft_recorder *recorder, ft_price_table *prices)
+    void ft_recorder_set_active(ft_recorder *recorder, bint active)
+    bint ft_recorder_is_active(ft_recorder *recorder)
+    void ft_recorder_set_wake_fd(ft_recorder *recorder, int fd)
+    int ft_recorder_wake_fd(ft_recorder *recorder)
+    uint64_t ft_recorder_unstarted(ft_recorder *recorder)
+    uint64_t ft_recorder_streams(ft_recorder *recorder)
+    void ft_recorder_reset_counts(ft_recorder *recorder)
+    bint ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length)
+    bint ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns,
+                            uint64_t duration_ns, object fields) except? False
+
+cdef extern from "types.h":
+    bint ft_types_ready(object current, object clean, object render_param, object report) except False
+    object ft_method_new(object original, object spec, object owner, ft_recorder *recorder)
+    bint ft_method_switch(object method, bint is_on) except False
+    object ft_new_context(object parent)
+    bint ft_is_context(object value)

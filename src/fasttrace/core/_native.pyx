@@ -1,0 +1,305 @@
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+"""The native core: thin classes over csrc/. The contract is core/_api.py; the theory is in csrc/README.md.
+
+The recording path is C alone (csrc/python/). What stands here runs on the exporter thread or once per process: rings,
+batches and prices as Python objects, with the copying and the encoding done without the GIL.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_INCREF
+from libc.errno cimport errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+import os
+
+from fasttrace.core import _api, _report, _text
+
+BACKEND = "native"
+
+ft_types_ready(_api.CURRENT, _text.clean, _text.render_param, _report.report)
+
+
+cdef ft_region_shape region_shape(shape):
+    cdef ft_region_shape native
+    native.slot_count, native.arena_bytes = shape.slots, shape.arena_bytes
+    native.strtab_bytes, native.inflight_count = shape.strtab_bytes, shape.inflight
+    native.first_ticket = shape.first_ticket
+    return native
+
+
+def region_bytes(shape):
+    """Bytes a ring file of this shape needs; ValueError for a shape that is not valid."""
+    cdef ft_region_shape native = region_shape(shape)
+    cdef uint64_t size = ft_region_bytes(&native)
+    if size == 0:
+        raise ValueError(f"not a valid ring: {shape}")
+    return size
+
+
+def clock_unix_ns():
+    """Wall clock, nanoseconds since the epoch."""
+    return ft_clock_unix_ns()
+
+
+def clock_monotonic_ns():
+    """Monotonic clock, nanoseconds from an arbitrary start."""
+    return ft_clock_monotonic_ns()
+
+
+def new_context(parent):
+    """A SpanContext: a child of `parent`, or a root for None."""
+    return ft_new_context(parent)
+
+
+def method(original, spec, Recorder recorder not None):
+    """The callable that stands for `original` and records every call of it."""
+    return ft_method_new(original, spec, recorder, &recorder.native)
+
+
+def switch(method, bint is_on):
+    """Turn the recording of one method on or off; off, it is a plain call."""
+    ft_method_switch(method, is_on)
+
+
+cdef class Ring:
+    """A process's ring over a file descriptor, or over anonymous memory for `fd` -1. Never unmapped."""
+
+    cdef ft_ring *native
+    cdef ft_reader reader
+    cdef readonly object shape
+
+    def __cinit__(self, int fd, shape, owner):
+        cdef ft_region_shape sizes = region_shape(shape)
+        cdef ft_region_owner identity
+        memcpy(identity.writer_id, <const char *><bytes>owner.writer_id, 16)
+        memcpy(identity.boot_id, <const char *><bytes>owner.boot_id, 16)
+        identity.pid, identity.process_start = owner.pid, owner.process_start
+        identity.created_unix_ns = owner.created_unix_ns
+        cdef ft_header *header
+        with nogil:
+            header = ft_region_create(fd, &sizes, &identity)
+        if header == NULL:
+            raise OSError(errno, os.strerror(errno))
+        # Freed by nobody: a daemon thread may push until the process is gone.
+        self.native = <ft_ring *>calloc(1, sizeof(ft_ring))
+        if self.native == NULL or not ft_ring_init(self.native, header):
+            raise MemoryError("ring")
+        ft_reader_init(&self.reader, self.native)
+        ft_fork_arm()
+        self.shape = shape
+
+    def read(self, size_t max_spans, size_t max_bytes):
+        """The next committed spans, copied out; at most `max_spans`, about `max_bytes` of content."""
+        cdef Batch batch = Batch.__new__(Batch, self)
+        cdef bint is_read
+        with nogil:
+            is_read = ft_reader_read(&self.reader, &batch.native, max_spans, max_bytes, ft_clock_monotonic_ns())
+        if not is_read:
+            raise MemoryError("batch")
+        return batch
+
+    def acknowledge(self, uint64_t next_ticket):
+        """Every ticket below `next_ticket` is sent or spooled."""
+        ft_reader_acknowledge(&self.reader, next_ticket)
+
+    def counters(self):
+        """Where every ticket stands: a RingCounters."""
+        cdef ft_reader_counters *read = &self.reader.counters
+        return _api.RingCounters(
+            ft_ring_recorded(self.native), ft_ring_acknowledged(self.native), read.delivered, read.lost,
+            ft_ring_dropped(self.native, FT_DROP_BUSY), read.pending, read.content_lost,
+            ft_ring_dropped(self.native, FT_DROP_CONTENT_TOO_LARGE))
+
+
+cdef class Batch:
+    """Spans copied out of the ring, not yet acknowledged."""
+
+    cdef ft_batch native
+    cdef Ring ring
+
+    def __cinit__(self, Ring ring not None):
+        self.ring = ring
+
+    def __dealloc__(self):
+        ft_batch_clear(&self.native)
+
+    @property
+    def count(self):
+        return self.native.count
+
+    @property
+    def first_ticket(self):
+        return self.native.first_ticket
+
+    @property
+    def next_ticket(self):
+        return self.native.next_ticket
+
+    cdef str text_of(self, uint16_t index):
+        cdef const char *text = NULL
+        cdef size_t length = 0
+        if not ft_strtab_get(self.ring.native.header, index, &text, &length):
+            return ""
+        return text[:length].decode("utf-8", "replace")
+
+    def unpriced(self):
+        """The distinct (provider, model) whose price the table did not know when they were recorded."""
+        cdef size_t i
+        cdef uint16_t *strings
+        found = {}
+        for i in range(self.native.count):
+            if not self.native.records[i].flags & FT_FLAG_UNPRICED:
+                continue
+            strings = self.native.records[i].strings
+            found[strings[FT_STR_PROVIDER], strings[FT_STR_MODEL_ID]] = None
+            if strings[FT_STR_REQUEST_MODEL]:
+                found[strings[FT_STR_PROVIDER], strings[FT_STR_REQUEST_MODEL]] = None
+        return [(self.text_of(provider), self.text_of(model)) for provider, model in found]
+
+    def encode(self, PriceTable prices not None, str price_version, bytes resource):
+        """NDJSON of the batch, written without the GIL; `resource` is ready JSON members without braces."""
+        cdef bytes version = price_version.encode()
+        cdef const char *version_text = version
+        cdef size_t version_length = len(version)
+        cdef const char *members = resource
+        cdef size_t members_length = len(resource)
+        cdef ft_buf buf
+        cdef bint is_written
+        memset(&buf, 0, sizeof(buf))
+        with nogil:
+            ft_batch_price(&self.native, self.ring.native, prices.native, version_text, version_length)
+            is_written = ft_ndjson_write(&buf, &self.native, self.ring.native.header, members, members_length)
+        try:
+            if not is_written:
+                raise MemoryError("NDJSON")
+            return PyBytes_FromStringAndSize(buf.data, buf.length)
+        finally:
+            ft_buf_free(&buf)
+
+
+cdef class PriceTable:
+    """(provider, model) to Price, None for a model known to have none. Bounded; `put` is False when full."""
+
+    cdef ft_price_table *native
+
+    def __cinit__(self, uint32_t capacity=4096):
+        self.native = ft_price_table_new(capacity)
+        if self.native == NULL:
+            raise MemoryError("price table")
+
+    def __dealloc__(self):
+        if self.native != NULL:
+            ft_price_table_free(self.native)
+
+    def put(self, str provider, str model, price):
+        """Add or replace. One thread at a time."""
+        cdef bytes provider_text = provider.encode("utf-8", "replace"), model_text = model.encode("utf-8", "replace")
+        cdef ft_price native
+        cdef size_t part
+        if price is None:
+            return ft_price_table_put(self.native, provider_text, len(provider_text), model_text, len(model_text), NULL)
+        *parts, native.input_limit = price
+        for part, amount in enumerate(parts):
+            native.pico_usd[part] = amount
+        return ft_price_table_put(self.native, provider_text, len(provider_text), model_text, len(model_text), &native)
+
+    def cost(self, str provider, str model, counts):
+        """Pico-USD of token counts by field name; None where the price or the cost is unknown."""
+        cdef bytes provider_text = provider.encode("utf-8", "replace"), model_text = model.encode("utf-8", "replace")
+        cdef ft_price price
+        cdef ft_record record
+        cdef uint64_t pico_usd = 0
+        cdef int part
+        if ft_price_table_find(self.native, provider_text, len(provider_text), model_text, len(model_text),
+                               &price) != FT_PRICE_FOUND:
+            return None
+        memset(&record, 0, sizeof(record))
+        for part in range(FT_RECORD_COUNTS):
+            amount = counts.get(ft_field_name[FT_INPUT_TOKENS + part].decode())
+            if amount is not None:
+                record.counts[part] = amount
+                record.present |= <uint64_t>1 << (FT_INPUT_TOKENS + part)
+        return pico_usd if ft_price_cost(&price, &record, &pico_usd) else None
+
+
+cdef class Recorder:
+    """The recording path's anchor: which ring, which prices, whether recording is on."""
+
+    cdef ft_recorder native
+    cdef object _start, _ring, _prices
+    cdef str _price_version
+
+    def __cinit__(self, start):
+        self._start = start
+        self.native.start = <void *>start
+        self._price_version = ""
+        ft_recorder_set_wake_fd(&self.native, -1)
+        self.prices = PriceTable()
+
+    @property
+    def ring(self):
+        return self._ring
+
+    @ring.setter
+    def ring(self, ring):
+        cdef Ring known = ring
+        ft_recorder_set_ring(&self.native, NULL if known is None else known.native)
+        self._ring = ring
+
+    @property
+    def prices(self):
+        return self._prices
+
+    @prices.setter
+    def prices(self, PriceTable prices not None):
+        # A call may still be reading the table it replaces: that one is kept for good.
+        if self._prices is not None:
+            Py_INCREF(self._prices)
+        self._prices = prices
+        ft_recorder_set_prices(&self.native, prices.native)
+
+    @property
+    def price_version(self):
+        return self._price_version
+
+    @price_version.setter
+    def price_version(self, str version):
+        cdef bytes text = version.encode()
+        if not ft_recorder_set_price_version(&self.native, text, len(text)):
+            raise ValueError(f"price version longer than 128 bytes: {version!r}")
+        self._price_version = version
+
+    @property
+    def active(self):
+        return ft_recorder_is_active(&self.native)
+
+    @active.setter
+    def active(self, bint active):
+        ft_recorder_set_active(&self.native, active)
+
+    @property
+    def wake_fd(self):
+        return ft_recorder_wake_fd(&self.native)
+
+    @wake_fd.setter
+    def wake_fd(self, int fd):
+        ft_recorder_set_wake_fd(&self.native, fd)
+
+    @property
+    def dropped_unstarted(self):
+        return ft_recorder_unstarted(&self.native)
+
+    @property
+    def passed_streams(self):
+        return ft_recorder_streams(&self.native)
+
+    def reset_counts(self):
+        """Start counting anew, as a fork child does."""
+        ft_recorder_reset_counts(&self.native)
+
+    def record(self, context, int64_t start_unix_ns, uint64_t duration_ns, dict fields not None):
+        """One finished span from Python; fields by wire name (see core/_api.py). False when it was dropped."""
+        if not ft_is_context(context):
+            raise TypeError("record() takes a SpanContext of the native core")
+        return ft_recorder_record(&self.native, <const ft_context *><void *>context, start_unix_ns, duration_ns, fields)

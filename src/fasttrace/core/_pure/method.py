@@ -1,0 +1,370 @@
+"""The call driver of the pure core: the function that stands for a provider method.
+
+One call: read the keyword arguments, become the current span, call, read the reply or the exception, push. It is the
+Python half of csrc/python/{call,method,awaitable}.c and keeps to the same rules: the caller gets the very reply and the
+very exception, a reader that fails costs a log line, an interrupt (KeyboardInterrupt and its kind) is never swallowed.
+Runs on the callers' threads.
+
+What does not change between calls of one method to one host with one model is prepared once, as a record template.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from .._api import CURRENT
+from .._report import report
+from .._text import clean, clip, quote, render_param
+from .context import SpanContext, clock_monotonic_ns, clock_unix_ns, new_context
+from .layout import (
+    CLIP_BYTES,
+    DURATION_NS,
+    EMPTY_RECORD,
+    NUMBER,
+    PRESENT,
+    RETRIES,
+    START_UNIX_NS,
+    STATUS,
+    USAGE_SOURCE,
+)
+from .recorder import SETTERS, Recorder, add_json, set_field, set_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._api import CallSpec, Endpoint, Node
+    from .recorder import Setter
+    from .ring import Ring
+
+TEMPLATES_MAX = 512
+ELEMENTS_MAX = 1024  # choices of one reply
+HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
+HAS_RETRIES = 1 << NUMBER["retries"]
+REQUEST_PARAMS = NUMBER["request_params"]
+SUCCESS, ERROR, CANCELLED = 1, 2, 4
+FROM_PROVIDER = 1
+
+
+class _Reading:
+    """A Node of the reply with its field's setter at hand."""
+
+    __slots__ = ("at", "children", "detail", "each", "foreign", "name", "setter")
+
+    def __init__(self, node: Node) -> None:
+        self.name = node.name
+        self.each = node.each
+        self.foreign = node.foreign
+        self.children = tuple(_Reading(child) for child in node.children)
+        self.setter: Setter | None = None
+        if node.field is not None:
+            self.setter, self.at, self.detail = SETTERS[node.field]
+
+
+class _Call:
+    """One call on its way: its record, its content, and the span that was current before."""
+
+    __slots__ = ("content", "context", "is_foreign", "previous", "ring", "started_ns", "values")
+
+    def __init__(self, ring: Ring, values: list[int], content: bytearray, is_foreign: bool) -> None:
+        self.ring = ring
+        self.values = values
+        self.content = content
+        self.is_foreign = is_foreign
+
+    def start(self) -> None:
+        self.previous = CURRENT.get()
+        self.context: SpanContext = new_context(self.previous)
+        CURRENT.set(self.context)
+        set_identity(self.values, self.context)
+        self.values[START_UNIX_NS] = clock_unix_ns()
+        self.started_ns = clock_monotonic_ns()
+
+    def leave(self) -> None:
+        """Give the previous span back, if this one still is current: a coroutine may be closed in another context."""
+        self.values[DURATION_NS] = clock_monotonic_ns() - self.started_ns
+        if CURRENT.get() is self.context:
+            CURRENT.set(self.previous)
+        if self.context.retries:
+            self.values[RETRIES] = min(self.context.retries, 0xFFFF)
+            self.values[PRESENT] |= HAS_RETRIES
+
+
+class _Target:
+    """One patched method: its specification made ready, and the steps of a call."""
+
+    def __init__(self, original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> None:
+        self.original = original
+        self.spec = spec
+        self.recorder = recorder
+        self.is_on = True
+        self.reply = tuple(_Reading(node) for node in spec.reply)
+        self.labels = {name: f"{quote(name)}:" for name, use in spec.request.items() if use == "param"}
+        self.endpoints: dict[int, tuple[object, Endpoint]] = {}
+
+    # ---- the request's side ----
+
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
+        """A call ready to start, None for one that is not recorded."""
+        if not (self.recorder.active and self.is_on):
+            return None
+        ring = self.recorder.ready()
+        if ring is None:
+            return None
+        try:
+            return self._read_request(ring, args, kwargs)
+        except Exception as error:  # the call goes on without a span
+            report(error)
+            return None
+
+    def _read_request(self, ring: Ring, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
+        uses = self.spec.request
+        model = None
+        params: list[str] = []
+        for name, value in kwargs.items():
+            use = uses.get(name)
+            if use == "param":
+                if isinstance(value, (str, int, float)) and (rendered := render_param(value)) is not None:
+                    params.append(self.labels[name] + rendered.decode())
+            elif use == "model":
+                model = value
+            elif use == "stream" and value is True:
+                self.recorder.passed_streams += 1
+                return None
+        content = bytearray()
+        if params:
+            add_json(content, REQUEST_PARAMS, f"{{{','.join(params)}}}".encode())
+        endpoint = self._endpoint(args)
+        values = self._template(ring, endpoint, model, content)
+        return _Call(ring, values, content, endpoint is not None and endpoint.provider != self.spec.sdk)
+
+    def _endpoint(self, args: tuple[Any, ...]) -> Endpoint | None:
+        if not args:
+            return None
+        key = args[0]
+        try:
+            for name in self.spec.endpoint:
+                key = getattr(key, name)
+        except AttributeError:
+            return None
+        known = self.endpoints.get(id(key))
+        if known is not None and known[0] is key:
+            return known[1]
+        endpoint = self.spec.resolve(key)
+        if len(self.endpoints) >= 16:
+            self.endpoints.clear()
+        self.endpoints[id(key)] = (key, endpoint)
+        return endpoint
+
+    def _template(self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray) -> list[int]:
+        """A copy of the record with everything that is known before the call."""
+        key = (self, endpoint, model if type(model) is str else None)
+        known = ring.templates.get(key)
+        if known is not None:
+            return known[:]
+        values = EMPTY_RECORD[:]
+        before = len(content)
+        self._fill(ring, values, content, endpoint, model)
+        if len(content) == before:  # nothing went to the content because the string table was full
+            if len(ring.templates) >= TEMPLATES_MAX:
+                ring.templates.clear()
+            ring.templates[key] = values[:]
+        return values
+
+    def _fill(self, ring: Ring, values: list[int], content: bytearray, endpoint: Endpoint | None, model: Any) -> None:
+        spec = self.spec
+        fields: dict[str, Any] = {"kind": spec.kind, "operation": spec.operation, "name": spec.operation}
+        if isinstance(model, str):
+            requested = clean(model, CLIP_BYTES["request_model"])
+            fields["request_model"] = requested.decode()
+            name = f"{spec.operation} ".encode() + requested
+            fields["name"] = clip(name, CLIP_BYTES["name"]).decode()
+        if endpoint is not None:
+            fields.update(provider=endpoint.provider, server_address=endpoint.address, server_port=endpoint.port)
+        for name_, value in fields.items():
+            set_field(ring, values, content, name_, value)
+
+    # ---- the ending ----
+
+    def succeed(self, call: _Call, reply: object) -> None:
+        call.leave()
+        values = call.values
+        values[STATUS] = SUCCESS
+        if reply is not None:
+            self._read(call, reply, self.reply)
+        if values[PRESENT] & HAS_USAGE:
+            values[USAGE_SOURCE] = FROM_PROVIDER
+        self._push(call)
+
+    def fail(self, call: _Call, error: BaseException) -> None:
+        call.leave()
+        call.values[STATUS] = ERROR
+        try:
+            fields: Mapping[str, Any] = self.spec.failure(error)
+            for name, value in fields.items():
+                set_field(call.ring, call.values, call.content, name, value)
+        except Exception as unread:  # the user's exception goes on
+            report(unread)
+        self._push(call)
+
+    def cancel(self, call: _Call) -> None:
+        call.leave()
+        call.values[STATUS] = CANCELLED
+        self._push(call)
+
+    def _push(self, call: _Call) -> None:
+        """A fork inside the call: the span is the parent's. A ring replaced meanwhile: its indices are the old one's."""
+        if not call.ring.alive[0]:
+            return
+        if call.ring is not self.recorder.ring:
+            self.recorder.dropped_unstarted += 1
+            return
+        self.recorder.push_call(call.ring, call.values, call.content)
+
+    # ---- the reply ----
+
+    def _read(self, call: _Call, found: Any, readings: tuple[_Reading, ...]) -> None:
+        """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute."""
+        fields = found if isinstance(found, dict) else getattr(found, "__dict__", None)
+        for reading in readings:
+            if reading.foreign and not call.is_foreign:
+                continue
+            try:
+                value = fields[reading.name] if fields is not None and reading.name in fields else None
+                if value is None and fields is not found and (fields is None or reading.name not in fields):
+                    value = _undeclared(found, fields, reading.name)
+                if value is not None:
+                    self._read_value(call, value, reading)
+            except AttributeError:
+                continue
+            except Exception as error:
+                report(error)
+
+    def _read_value(self, call: _Call, value: Any, reading: _Reading) -> None:
+        if not reading.each:
+            self._read_one(call, value, reading)
+        elif isinstance(value, (list, tuple)):
+            for element in value[:ELEMENTS_MAX]:
+                if element is not None:
+                    self._read_one(call, element, reading)
+
+    def _read_one(self, call: _Call, value: Any, reading: _Reading) -> None:
+        if reading.setter is not None:
+            reading.setter(call.ring, call.values, call.content, reading.at, reading.detail, value)
+        else:
+            self._read(call, value, reading.children)
+
+
+def _undeclared(found: Any, fields: Any, name: str) -> Any:
+    """What a pydantic model does not declare is in __pydantic_extra__; other objects are asked for the attribute."""
+    if fields is not None:
+        try:
+            extra = found.__pydantic_extra__
+        except AttributeError:
+            pass
+        else:
+            if extra is None or type(extra) is dict:
+                return None if extra is None else extra.get(name)
+    return getattr(found, name)
+
+
+async def _drive(target: _Target, call: _Call, coroutine: Any) -> Any:
+    """The coroutine of an asynchronous call, inside its span. A frame of ours, the only one."""
+    call.start()
+    try:
+        reply = await coroutine
+    except GeneratorExit:
+        target.cancel(call)
+        raise
+    except BaseException as error:
+        target.fail(call, error)
+        raise
+    target.succeed(call, reply)
+    return reply
+
+
+def _plain(target: _Target) -> Callable[..., Any]:
+    original = target.original
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        prepared = target.prepare(args, kwargs)
+        if prepared is None:
+            return original(*args, **kwargs)
+        prepared.start()
+        try:
+            reply = original(*args, **kwargs)
+        except BaseException as error:
+            target.fail(prepared, error)
+            raise
+        target.succeed(prepared, reply)
+        return reply
+
+    return call
+
+
+def _asynchronous(target: _Target) -> Callable[..., Any]:
+    """For a function that returns a coroutine: what it raises before, and what it returns instead, is passed on."""
+    original = target.original
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        prepared = target.prepare(args, kwargs)
+        if prepared is None:
+            return original(*args, **kwargs)
+        try:
+            coroutine = original(*args, **kwargs)
+        except BaseException as error:
+            prepared.start()
+            target.fail(prepared, error)
+            raise
+        if not isinstance(coroutine, CoroutineType):
+            prepared.start()
+            target.succeed(prepared, coroutine)
+            return coroutine
+        driven = _drive(target, prepared, coroutine)
+        driven.__name__, driven.__qualname__ = coroutine.__name__, coroutine.__qualname__
+        return driven
+
+    return call
+
+
+def _coroutine_function(target: _Target) -> Callable[..., Any]:
+    """For an `async def`: what stands for it is one too, because people ask."""
+    original = target.original
+
+    @functools.wraps(original)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        prepared = target.prepare(args, kwargs)
+        if prepared is None:
+            return await original(*args, **kwargs)
+        return await _drive(target, prepared, original(*args, **kwargs))
+
+    return call
+
+
+_targets: dict[int, tuple[Any, _Target]] = {}
+
+
+def method(original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any:
+    """The function that stands for `original` and records every call of it."""
+    import inspect
+
+    target = _Target(original, spec, recorder)
+    if not spec.is_async:
+        call = _plain(target)
+    elif inspect.iscoroutinefunction(original):
+        call = _coroutine_function(target)
+    else:
+        call = _asynchronous(target)
+    _targets[id(call)] = (call, target)
+    return call
+
+
+def switch(method: Any, is_on: bool) -> None:
+    """Turn the recording of one method on or off; off, it is a plain call. TypeError for anything but a method."""
+    known = _targets.get(id(method))
+    if known is None or known[0] is not method:
+        raise TypeError(f"{method!r} is not a recording method")
+    known[1].is_on = is_on

@@ -1,0 +1,72 @@
+"""Prices and exact cost: whole pico-USD, Python integers, saturating at 64 bits as the record's field does.
+
+The table is read by every call and written by the exporter thread; a dict is safe for that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._api import Price
+from .layout import COUNTS, EMPTY_RECORD, FIRST_COUNT, MASK64, NUMBER, PRESENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNKNOWN = Price(input_limit=-1)  # never asked: compared by identity
+KEY_MAX_CHARACTERS = 4096
+HAS_INPUT = 1 << NUMBER["input_tokens"]
+
+
+class PriceTable:
+    """(provider, model) → Price, None for a model known to have none. Bounded; `put` is False when full."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self.capacity = capacity
+        self._prices: dict[tuple[str, str], Price | None] = {}
+
+    def put(self, provider: str, model: str, price: Price | None) -> bool:
+        """Add or replace. False when the table is full."""
+        key = (provider, model)
+        if len(provider) > KEY_MAX_CHARACTERS or len(model) > KEY_MAX_CHARACTERS:
+            return False
+        if key not in self._prices and len(self._prices) >= self.capacity:
+            return False
+        self._prices[key] = price
+        return True
+
+    def find(self, provider: str, model: str) -> Price | None:
+        """The price; None: asked, and there is none; UNKNOWN: never asked."""
+        return self._prices.get((provider, model), UNKNOWN)
+
+    def cost(self, provider: str, model: str, counts: Mapping[str, int]) -> int | None:
+        """Pico-USD of token counts by field name; None where the price or the cost is unknown."""
+        price = self.find(provider, model)
+        if price is None or price is UNKNOWN:
+            return None
+        values = EMPTY_RECORD[:]
+        for at, name in enumerate(COUNTS, FIRST_COUNT):
+            if name in counts:
+                values[at] = counts[name]
+                values[PRESENT] |= 1 << NUMBER[name]
+        return cost_of(price, values)
+
+
+def cost_of(price: Price, values: list[int]) -> int | None:
+    """Pico-USD of a record's counts (0 where absent).
+
+    None where input is unknown or beyond the price's limit, or where the parts contradict the whole.
+    """
+    if not values[PRESENT] & HAS_INPUT:
+        return None
+    at_input, at_read, at_write, at_write_1h, at_in_audio, at_image, at_output, at_out_audio, *others = price
+    at_search, once, limit = others
+    total_in, total_out, read, write, write_1h, _, in_audio, out_audio, image, searches = values[8:18]
+    rest_in, rest_out = total_in - read - write - write_1h - in_audio - image, total_out - out_audio
+    if rest_in < 0 or rest_out < 0 or (limit and total_in > limit):
+        return None
+    cost = once + rest_in * at_input + rest_out * at_output
+    if read or write or write_1h or in_audio or image or out_audio or searches:
+        cost += read * at_read + write * at_write + write_1h * at_write_1h + in_audio * at_in_audio
+        cost += image * at_image + out_audio * at_out_audio + searches * at_search
+    return cost if cost <= MASK64 else MASK64

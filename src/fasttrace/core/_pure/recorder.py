@@ -1,0 +1,303 @@
+"""The recording path of the pure core: from a finished call to a record in the ring. Runs on the callers' threads.
+
+Two ways in. `record()` takes fields by wire name, for spans made in Python. A call driver goes without that mapping:
+
+    ring = recorder.ready()                    # None: no ring to be had, already counted
+    values = template[:]                       # 43 integers in the order of layout.RECORD; keep templates, with kind,
+                                               # operation, provider and host filled in, in ring.templates
+    values[START_UNIX_NS], values[DURATION_NS] = ...
+    set_identity(values, context)
+    values[FIRST_COUNT + 0] = 12               # input_tokens: a place for each of layout.COUNTS
+    values[PRESENT] |= 1 << NUMBER["input_tokens"]      # numbers without their bit are absent
+    values[FIRST_STRING + which] = ring.index(which, text)   # which: position in layout.RECORD_STRINGS; 0 is returned
+                                               # where the string table is full: then add_text() the same field
+    content = bytearray()
+    add_text(content, NUMBER["response_id"], text, CLIP_BYTES["response_id"])
+    add_json(content, NUMBER["request_params"], data)  # False: did not fit, set values[CONTENT_LENGTH] = CONTENT_CUT
+    recorder.push_call(ring, values, content)
+
+`set_field(ring, values, content, name, value)` does the same for one field by name with all checks; `record()` is a
+loop around it. Checks: exact int only (a mock's attribute is not a number), text must be str, JSON must be bytes, an
+unknown code or a number that does not fit is left out. `push_call` takes the requested model where no other answered,
+leaves out a `request_model` that equals `model_id`, finds the cost, pushes, and wakes the exporter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .._report import report
+from .._text import clean
+from .layout import (
+    CHUNKS,
+    CLIP_BYTES,
+    CODES,
+    CONTENT_LENGTH,
+    CONTENT_MAX_BYTES,
+    COST,
+    COST_SOURCE,
+    COUNTS,
+    DURATION_NS,
+    EMPTY_RECORD,
+    FIRST_COUNT,
+    FIRST_FIRST,
+    FIRST_STRING,
+    FIRSTS,
+    FLAG_STREAM,
+    FLAG_UNPRICED,
+    FLAGS,
+    HTTP_STATUS,
+    JSONS,
+    KIND,
+    LISTS,
+    MASK64,
+    NUMBER,
+    PARENT_SPAN_ID,
+    PRESENT,
+    RECORD_STRINGS,
+    RETRIES,
+    SERVER_PORT,
+    SPAN_ID,
+    START_UNIX_NS,
+    STATUS,
+    TAG,
+    TEXTS,
+    TRACE_HI,
+    TRACE_LO,
+    USAGE_SOURCE,
+)
+from .price import HAS_INPUT, UNKNOWN, PriceTable, cost_of
+from .ring import DROPPED, PUSHED_WAKE, Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .context import SpanContext
+
+    Setter = Callable[[Ring, list[int], bytearray, int, Any, Any], None]
+
+COUNT_OF_ONE = (1).to_bytes(8, sys.byteorder)
+TAG_BYTES, pack_tag = TAG.size, TAG.pack
+PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
+    FIRST_STRING + RECORD_STRINGS.index(name) for name in ("provider", "model_id", "request_model", "price_version")
+)
+VERSION_STRING = VERSION_AT - FIRST_STRING
+CONTENT_CUT = 1  # in CONTENT_LENGTH before the push, which counts it and sets the length
+HAS_COST = 1 << NUMBER["cost_usd"]
+COST_LOCAL, COST_PROVIDER = 1, 2
+REPORTED_COST_MAX_USD = 9007.0  # 2^53 pico-USD: up to here the product with 1e12 is exact to a float's last digit
+
+
+def add_text(content: bytearray, number: int, text: str, limit: int) -> bool:
+    """Append a text field to tagged content, clipped to `limit` bytes of UTF-8; False where it does not fit."""
+    return add_json(content, number, clean(text, limit))
+
+
+def add_json(content: bytearray, number: int, data: bytes) -> bool:
+    """Append a field of ready bytes; False (and nothing appended) where the content would be too large."""
+    length = len(data)
+    if len(content) + TAG_BYTES + length > CONTENT_MAX_BYTES:
+        return False
+    content += pack_tag(number, 0, length)
+    content += data
+    return True
+
+
+def set_identity(values: list[int], context: SpanContext) -> None:
+    values[TRACE_HI] = context.trace_hi
+    values[TRACE_LO] = context.trace_lo
+    values[SPAN_ID] = context.id
+    values[PARENT_SPAN_ID] = context.parent
+
+
+# ---- one setter per sort of field: (ring, values, content, place, detail, value) ----
+
+
+def _set_string(ring: Ring, values: list[int], content: bytearray, at: int, number: int, value: Any) -> None:
+    if not isinstance(value, str):
+        return
+    index = ring.index_of[at].get(value) or ring.index(at, value)
+    values[FIRST_STRING + at] = index
+    if not index and value and not add_text(content, number, value, CLIP_BYTES[RECORD_STRINGS[at]]):
+        values[CONTENT_LENGTH] = CONTENT_CUT
+
+
+def _set_count(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    if type(value) is int and 0 <= value <= MASK64:
+        values[at] = value
+        values[PRESENT] |= bit
+
+
+def _set_short(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    if type(value) is int and 0 <= value <= 0xFFFF:
+        values[at] = value
+        values[PRESENT] |= bit
+
+
+def _set_code(ring: Ring, values: list[int], content: bytearray, at: int, codes: dict[str, int], value: Any) -> None:
+    if isinstance(value, str):
+        values[at] = codes.get(value, 0)
+
+
+def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
+    if isinstance(value, str) and not add_json(content, number, clean(value, limit)):
+        values[CONTENT_LENGTH] = CONTENT_CUT
+
+
+def _set_list(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
+    if isinstance(value, str):
+        value = (value,)
+    if isinstance(value, (list, tuple)):
+        for text in value:
+            _set_text(ring, values, content, number, limit, text)
+
+
+def _set_json(ring: Ring, values: list[int], content: bytearray, number: int, _: None, value: Any) -> None:
+    if type(value) is bytes and not add_json(content, number, value):
+        values[CONTENT_LENGTH] = CONTENT_CUT
+
+
+def _set_stream(ring: Ring, values: list[int], content: bytearray, at: int, _: None, value: Any) -> None:
+    if value is True:
+        values[at] |= FLAG_STREAM
+
+
+def _set_cost(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    """Pico-USD; or a float, the USD that a reply itself reports."""
+    if type(value) is float:
+        if not 0.0 <= value < REPORTED_COST_MAX_USD:
+            return
+        values[COST_SOURCE] = COST_PROVIDER
+        value = round(value * 1e12)
+    _set_count(ring, values, content, at, bit, value)
+
+
+def _setters() -> dict[str, tuple[Setter, int, Any]]:
+    """How each field that a caller may give is set."""
+    table: dict[str, tuple[Setter, int, Any]] = {
+        "chunks": (_set_count, CHUNKS, 1 << NUMBER["chunks"]),
+        "http_status": (_set_short, HTTP_STATUS, 1 << NUMBER["http_status"]),
+        "retries": (_set_short, RETRIES, 1 << NUMBER["retries"]),
+        "server_port": (_set_short, SERVER_PORT, 1 << NUMBER["server_port"]),
+        "stream": (_set_stream, FLAGS, None),
+        "cost_usd": (_set_cost, COST, HAS_COST),
+    }
+    table.update({name: (_set_string, which, NUMBER[name]) for which, name in enumerate(RECORD_STRINGS)})
+    table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(COUNTS, FIRST_COUNT)})
+    table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(FIRSTS, FIRST_FIRST)})
+    table.update({name: (_set_text, NUMBER[name], CLIP_BYTES[name]) for name in TEXTS})
+    table.update({name: (_set_list, NUMBER[name], CLIP_BYTES[name]) for name in LISTS})
+    table.update({name: (_set_json, NUMBER[name], None) for name in JSONS})
+    places = {"kind": KIND, "status": STATUS, "usage_source": USAGE_SOURCE, "cost_source": COST_SOURCE}
+    for name, codes in CODES.items():
+        table[name] = (_set_code, places[name], {code: number for number, code in enumerate(codes, 1)})
+    return table
+
+
+SETTERS = _setters()
+
+
+def set_field(ring: Ring, values: list[int], content: bytearray, name: str, value: object) -> None:
+    """Set one field by its wire name; a value that does not fit the field is left out, so is an unknown name."""
+    setter = SETTERS.get(name)
+    if setter is not None:
+        setter[0](ring, values, content, setter[1], setter[2], value)
+
+
+class Recorder:
+    """The recording path's anchor: which ring, which prices, whether recording is on.
+
+    `start` is called by the first span of a process, and of each fork child: it sets `ring` and `wake_fd`, or leaves
+    `ring` as it is to drop and count.
+    """
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        self.ring: Ring | None = None
+        self.prices = PriceTable()
+        self.price_version = ""
+        self.active = True
+        self.wake_fd = -1
+        self.dropped_unstarted = 0
+        self.passed_streams = 0
+        self._start = start
+
+    def reset_counts(self) -> None:
+        """Start counting anew, as a fork child does."""
+        self.dropped_unstarted = self.passed_streams = 0
+
+    def ready(self) -> Ring | None:
+        """The ring of this process, started at the first span and again after a fork; None (counted) without one."""
+        ring = self.ring
+        if ring is not None and ring.alive[0]:
+            return ring
+        try:
+            self._start()
+        except Exception as error:  # the caller's call goes on without a span
+            report(error)
+        ring = self.ring
+        if ring is not None and ring.alive[0]:
+            return ring
+        self.dropped_unstarted += 1
+        return None
+
+    def record(self, context: SpanContext, start_unix_ns: int, duration_ns: int, fields: Mapping[str, object]) -> bool:
+        """One finished span: fields by wire name; codes as their strings, durations in ns, cost in pico-USD, text as
+        str, JSON fields as bytes of ready JSON, lists as sequences of str. False when it was dropped."""
+        ring = self.ready()
+        if ring is None:
+            return False
+        values = EMPTY_RECORD[:]
+        content = bytearray()
+        set_identity(values, context)
+        values[START_UNIX_NS], values[DURATION_NS] = start_unix_ns, duration_ns
+        for name, value in fields.items():
+            setter = SETTERS.get(name)
+            if setter is not None:
+                setter[0](ring, values, content, setter[1], setter[2], value)
+        return self.push_call(ring, values, content)
+
+    def push_call(self, ring: Ring, values: list[int], content: bytearray) -> bool:
+        """Price and push a record; `values` and `content` belong to the recorder afterwards. False when dropped."""
+        if ring is not self.ring or not ring.alive[0]:
+            return self._refuse(ring)
+        if not values[MODEL_AT]:
+            values[MODEL_AT] = values[REQUEST_MODEL_AT]
+        if values[REQUEST_MODEL_AT] == values[MODEL_AT]:
+            values[REQUEST_MODEL_AT] = 0
+        if values[PRESENT] & (HAS_COST | HAS_INPUT) == HAS_INPUT:
+            self._price(ring, values, content)
+        outcome = ring.push(values, content)
+        if outcome == PUSHED_WAKE:
+            self._wake()
+        return outcome != DROPPED
+
+    def _refuse(self, ring: Ring) -> bool:
+        """A fork inside the call: the span is the parent's. A ring replaced meanwhile: the indices are of the old."""
+        if ring.alive[0]:
+            self.dropped_unstarted += 1
+        return False
+
+    def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
+        """Cost from the table, or the flag that asks the exporter thread for it."""
+        provider, model = ring.text_of.get(values[PROVIDER_AT]), ring.text_of.get(values[MODEL_AT])
+        if provider is None:
+            return
+        price = None if model is None else self.prices.find(provider, model)
+        if price is None and values[REQUEST_MODEL_AT]:
+            price = self.prices.find(provider, ring.text_of[values[REQUEST_MODEL_AT]])
+        if price is UNKNOWN:
+            values[FLAGS] |= FLAG_UNPRICED
+        elif price is not None and (cost := cost_of(price, values)) is not None:
+            values[COST], values[COST_SOURCE] = cost, COST_LOCAL
+            values[PRESENT] |= HAS_COST
+            _set_string(ring, values, content, VERSION_STRING, NUMBER["price_version"], self.price_version)
+
+    def _wake(self) -> None:
+        if self.wake_fd < 0:
+            return
+        try:
+            os.write(self.wake_fd, COUNT_OF_ONE)
+        except OSError:
+            return  # a full pipe or counter: a wake-up is already waiting; a closed one: nobody waits any more

@@ -1,0 +1,44 @@
+"""The log of fasttrace, and what of ours went wrong on a caller's thread.
+
+The logger is `fasttrace`, silent unless the application configures it: a NullHandler keeps the interpreter's handler
+of last resort away. `logging` is imported only when there is something to say. `report` is called by both cores' call
+drivers from wherever the call runs: at most one line a minute, and no lock of ours that a signal handler could meet.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+INTERVAL_S = 60.0
+_next_time = 0.0
+_suppressed = 0
+
+
+def logger() -> Logger:
+    """The logger `fasttrace`."""
+    import logging
+
+    found = logging.getLogger("fasttrace")
+    if not found.handlers:
+        found.addHandler(logging.NullHandler())
+    return found
+
+
+def report(exception: BaseException) -> None:
+    """Log that reading a call failed with `exception`; later failures within the minute are counted into the next line."""
+    global _next_time, _suppressed
+    now = time.monotonic()
+    if now < _next_time:
+        _suppressed += 1
+        return
+    _next_time = now + INTERVAL_S
+    more, _suppressed = _suppressed, 0
+    logger().warning(
+        "a call could not be read in full; its span has what was read so far (%d more since the last line)",
+        more,
+        exc_info=(type(exception), exception, exception.__traceback__),
+    )

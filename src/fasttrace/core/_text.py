@@ -1,0 +1,189 @@
+"""Text of the callers, made fit for a span: cleaned, clipped, rendered as JSON, rid of secrets.
+
+Both cores call these functions, so that their output cannot differ: whatever C does not write by itself in the common
+case comes here. They run on the callers' threads, but only where something is unusual (an error, user attributes, text
+that is not valid Unicode); they never raise for a value, whatever its methods do.
+
+JSON is written by this module and not by `json`, because its rules are the wire's: control characters and DEL escaped,
+everything else raw UTF-8, NaN and infinities as strings, bounded in depth, keys and bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from re import Pattern
+
+MAX_DEPTH = 32
+MAX_KEYS = 128
+MAX_KEY_BYTES = 128
+MAX_ITEMS = 1024
+MAX_JSON_CHARACTERS = 65_536
+PARAM_TEXT_BYTES = 64
+TRUNCATED = "<truncated>"
+UNSERIALISABLE = "<unserialisable>"
+REDACTED = "[redacted]"
+
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), 0x7F)}
+_ESCAPES.update({8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"})
+
+
+def clean(text: str, limit: int) -> bytes:
+    """UTF-8 of `text`, at most `limit` bytes, cut on a character boundary; each lone surrogate becomes U+FFFD."""
+    try:
+        data = (text if len(text) <= limit else text[:limit]).encode()
+    except UnicodeEncodeError:
+        data = _without_surrogates(text[:limit])
+    return data if len(data) <= limit else clip(data, limit)
+
+
+def _without_surrogates(text: str) -> bytes:
+    """UTF-16 joins the halves of a pair that were kept apart, and replaces each half that is alone."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def clip(data: bytes, limit: int) -> bytes:
+    """The longest prefix of at most `limit` bytes that does not split a UTF-8 sequence."""
+    if len(data) <= limit:
+        return data
+    while limit > 0 and data[limit] & 0xC0 == 0x80:
+        limit -= 1
+    return data[:limit]
+
+
+def quote(text: str) -> str:
+    """`text` as a JSON string, quotes included."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+def render_json(value: object) -> bytes:
+    """JSON of a user's value: str, bool, int, float, None, lists and dicts of them; anything else by its str().
+
+    Bounded: 32 levels, 128 keys an object, 1,024 items an array, 65,536 characters in all; what passes a bound is
+    "<truncated>". A value that cannot be turned into text is "<unserialisable>". Integers beyond 64 bits, NaN and
+    infinities become strings.
+    """
+    return clean(_Renderer().render(value, 0), 8 * MAX_JSON_CHARACTERS)
+
+
+def render_param(value: object) -> bytes | None:
+    """JSON of a request parameter, None where it is not a scalar. Strings are cut at 64 bytes."""
+    if isinstance(value, str):
+        return quote(clean(value, PARAM_TEXT_BYTES).decode()).encode()
+    return _number(value).encode() if isinstance(value, (bool, int, float)) else None
+
+
+def _number(value: bool | int | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        digits = int.__repr__(value) if value.bit_length() <= 64 else ""
+        return digits if digits and -(1 << 63) <= value < 1 << 64 else _large_integer(value)
+    if value != value:
+        return '"NaN"'
+    if value in (float("inf"), float("-inf")):
+        return '"Infinity"' if value > 0 else '"-Infinity"'
+    return float.__repr__(value)
+
+
+def _large_integer(value: int) -> str:
+    """Beyond what decimal digits are good for (and Python 3.11 refuses to print) the digits are hexadecimal."""
+    return f'"{value:d}"' if value.bit_length() <= 1024 else f'"{hex(value)[:TRUNCATED_INTEGER_CHARACTERS]}"'
+
+
+TRUNCATED_INTEGER_CHARACTERS = 320
+
+
+class _Renderer:
+    """One value on its way to JSON; `room` is how many characters may still be written."""
+
+    __slots__ = ("room",)
+
+    def __init__(self) -> None:
+        self.room = MAX_JSON_CHARACTERS
+
+    def render(self, value: object, depth: int) -> str:
+        try:
+            return self._of_any(value, depth)
+        except Exception:  # the value's own methods raised: the output says so
+            return self._spend(quote(UNSERIALISABLE))
+
+    def _of_any(self, value: object, depth: int) -> str:
+        if value is None:
+            return self._spend("null")
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, (bool, int, float)):
+            return self._spend(_number(value))
+        if self.room <= 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple))):
+            return self._spend(quote(TRUNCATED))
+        if isinstance(value, dict):
+            return self._object(dict.items(value), depth)
+        if isinstance(value, (list, tuple)):
+            return self._array(value, depth)
+        return self._text(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+
+    def _spend(self, text: str) -> str:
+        self.room -= len(text) + 1
+        return text
+
+    def _text(self, text: str) -> str:
+        """A cut string says that it was cut."""
+        if len(text) <= self.room:
+            return self._spend(quote(_valid(text)))
+        return self._spend(quote(_valid(text[: max(self.room, 0)]) + TRUNCATED))
+
+    def _object(self, items: Iterable[tuple[object, object]], depth: int) -> str:
+        members: list[str] = []
+        for key, value in items:
+            if len(members) == MAX_KEYS or self.room <= 0:
+                members.append(f'"{TRUNCATED}":true')
+                break
+            name = quote(clean(key if isinstance(key, str) else str(key), MAX_KEY_BYTES).decode())
+            members.append(f"{self._spend(name)}:{self.render(value, depth + 1)}")
+        return "{" + ",".join(members) + "}"
+
+    def _array(self, values: Iterable[object], depth: int) -> str:
+        items: list[str] = []
+        for value in values:
+            if len(items) == MAX_ITEMS or self.room <= 0:
+                items.append(quote(TRUNCATED))
+                break
+            items.append(self.render(value, depth + 1))
+        return "[" + ",".join(items) + "]"
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _without_surrogates(text).decode()
+    return text
+
+
+# Secrets by their own shape, not by the words around them: what may stand in an exception's text or a traceback.
+_SECRETS = r"""
+    -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+  | (?<![A-Za-z0-9_-]) (?:sk-|gsk_|xai-) [A-Za-z0-9_\-*.]{8,}
+  | (?<![A-Za-z0-9_-]) AIza [A-Za-z0-9_-]{20,}
+  | (?<![A-Za-z0-9]) (?:AKIA|ASIA) [A-Z0-9]{12,}
+  | (?<![A-Za-z0-9_-]) eyJ [A-Za-z0-9_-]{4,} \. [A-Za-z0-9_-]+ (?: \. [A-Za-z0-9_-]+ )?
+  | (?<=[Bb]earer\ ) [A-Za-z0-9._~+/=-]{4,}
+  | (?<=BEARER\ ) [A-Za-z0-9._~+/=-]{4,}
+  | (?<=://) [^\s/@:"']* : [^\s/@"']+ (?=@)
+"""
+_secrets: Pattern[str] | None = None
+
+
+def redact(text: str) -> str:
+    """`text` with API keys, bearer tokens, JWTs, passwords in URLs and private keys replaced by "[redacted]"."""
+    global _secrets
+    if _secrets is None:
+        import re
+
+        _secrets = re.compile(_SECRETS, re.VERBOSE)
+    return _secrets.sub(REDACTED, text)

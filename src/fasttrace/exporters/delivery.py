@@ -1,0 +1,291 @@
+"""What is done with a batch until it is settled: sent, spooled, or, line by line, rejected or dropped.
+
+An exporter makes single attempts. Here is the policy around them:
+
+  accepted   settled; the lines that the collector refused go to rejected/
+  retry      again after a back-off with full jitter, or when the collector said (Retry-After); after `max_retries`
+             the batch goes to the spool, and so does every later one until the back-off is over. Then one attempt
+             shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
+  pause      to the spool at once, and nothing is sent for half a minute at first, five minutes at last
+  bisect     halved, breadth first, until each bad line stands alone: that one goes to rejected/
+  halve      halved until it fits; a span too large by itself goes without its content, or not at all
+
+When the collector takes a batch again, the spool is replayed, oldest first. A piece that can neither be sent nor
+written to the spool is handed back: its spans stay with the caller, who tries again.
+
+One thread: the exporter's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fasttrace.errors import report
+from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.truncate import without_content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fasttrace.exporters.base import Exporter, Patience
+    from fasttrace.exporters.spool import Segment, Spool
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
+PAUSE_FIRST_S, PAUSE_MAX_S = 30.0, 300.0
+REFUSALS_MAX = 128  # of a batch of which nothing was accepted: the collector refuses this kind of batch, not a line
+LOOK_INTERVAL_S = 10.0
+
+
+class Tally:
+    """What became of one writer's spans. Written by the exporter thread, read by any."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.spooled = 0
+        self.rejected = 0
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, reason: str, count: int) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    @property
+    def settled(self) -> int:
+        return self.sent + self.spooled + self.rejected + sum(self.dropped.values())
+
+
+class Link:
+    """Whether the collector is worth an attempt now."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._pauses = 0
+        self._closed_until_s = 0.0
+        self._is_firm = False
+
+    def is_open(self) -> bool:
+        return time.monotonic() >= self._closed_until_s
+
+    def answered(self) -> None:
+        self.failures = self._pauses = 0
+        self._closed_until_s = 0.0
+
+    def failed(self, retry_after_s: float | None) -> float:
+        """Close until the next attempt may be made; returns the seconds until then."""
+        delay_s = random.uniform(0.0, min(BACKOFF_FIRST_S * 2 ** min(self.failures, 16), BACKOFF_MAX_S))
+        self.failures += 1
+        return self._close(delay_s if retry_after_s is None else retry_after_s, retry_after_s is not None)
+
+    def pause(self) -> float:
+        longest_s = min(PAUSE_FIRST_S * 2 ** min(self._pauses, 8), PAUSE_MAX_S)
+        self._pauses += 1
+        return self._close(random.uniform(longest_s / 2, longest_s), True)
+
+    def _close(self, delay_s: float, is_firm: bool) -> float:
+        self._closed_until_s = time.monotonic() + delay_s
+        self._is_firm = is_firm
+        return delay_s
+
+    def hurry(self) -> None:
+        """Somebody waits: try now, unless the collector itself asked for the delay."""
+        if not self._is_firm:
+            self._closed_until_s = 0.0
+
+
+class Delivery:
+    """Settles batches of `writer` and replays the spool. `exporter` None: everything goes to the spool."""
+
+    def __init__(
+        self, exporter: Exporter | None, spool: Spool, patience: Patience, writer: str, max_retries: int = 3
+    ) -> None:
+        self.tally = Tally()
+        self.retries = self.batches = self.bytes_sent = self.replayed = self.evicted = 0
+        self.last_error: str | None = None
+        self._sent_for_all = 0
+        self._exporter = exporter
+        self._spool = spool
+        self._patience = patience
+        self._writer = writer
+        self._max_retries = max_retries
+        self._link = Link()
+        self._next_look_s = 0.0
+
+    # ---- one batch ----
+
+    def deliver(self, batch: EncodedBatch) -> list[EncodedBatch]:
+        """Send a batch or spool it. Returns the pieces of which neither was possible."""
+        return self._settle(batch, self._to_spool)
+
+    def spool_only(self, batch: EncodedBatch) -> list[EncodedBatch]:
+        """Spool a batch, because there is no time to send it now."""
+        return [] if self._to_spool(batch) else [batch]
+
+    def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
+        pieces, left = deque([batch]), []
+        refusals, is_any_accepted = 0, False
+        while pieces:
+            piece = pieces.popleft()
+            outcome = self._attempt(piece)
+            if outcome is None:
+                left += [] if keep(piece) else [piece]
+                continue
+            is_any_accepted |= outcome.action == "accepted"
+            refusals += outcome.action == "bisect"
+            is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
+            pieces.extend(self._act(piece, outcome, is_hopeless))
+        return left
+
+    def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
+        """Settle a piece that was answered; returns the smaller ones to send instead."""
+        if outcome.action == "accepted":
+            return self._accepted(piece, outcome.rejected)
+        if outcome.action == "discarded":
+            return self._dropped(piece, "discarded")
+        if outcome.action == "halve":
+            return self._shrink(piece)
+        if piece.span_count > 1 and not is_hopeless:
+            return piece.halves()
+        return self._rejected(piece, [RejectedLine(line, outcome.reason) for line in range(1, piece.span_count + 1)])
+
+    def _attempt(self, piece: EncodedBatch) -> Outcome | None:
+        """An answer to the piece, or None when it is to be kept for later."""
+        if self._exporter is None or not self._link.is_open():
+            return None
+        for attempts_left in range(max(self._max_retries - self._link.failures, 0), -1, -1):
+            if self._patience.is_over():
+                return None
+            outcome = self._try(self._exporter, piece)
+            if outcome.action == "pause":
+                self._pause(outcome)
+                return None
+            if outcome.action != "retry":
+                self._link.answered()
+                return outcome
+            delay_s = self._link.failed(outcome.retry_after_s)
+            if not attempts_left or not self._patience.back_off(delay_s):
+                break
+            self.retries += 1
+        report("undelivered", "the collector does not take spans (%s): the spool keeps them", self.last_error)
+        return None
+
+    def _try(self, exporter: Exporter, piece: EncodedBatch) -> Outcome:
+        try:
+            outcome = exporter.export(piece)
+        except Exception as error:
+            report("exporter", "an exporter failed", exc_info=True)
+            outcome = Outcome("retry", type(error).__name__)
+        if outcome.reason:
+            self.last_error = outcome.reason
+        return outcome
+
+    def _pause(self, outcome: Outcome) -> None:
+        delay_s = self._link.pause()
+        report("pause", "%s (%s); the spool keeps spans, next attempt in %d s", outcome.advice, outcome.reason, delay_s)
+
+    # ---- how a piece ends ----
+
+    def _tally_of(self, batch: EncodedBatch) -> Tally:
+        """Segments of other processes are sent for them, and do not count as spans of this one."""
+        return self.tally if batch.writer == self._writer else Tally()
+
+    def _accepted(self, piece: EncodedBatch, rejected: tuple[RejectedLine, ...]) -> list[EncodedBatch]:
+        sent = piece.span_count - len(rejected)
+        self._tally_of(piece).sent += sent
+        self._sent_for_all += sent
+        self.batches += 1
+        self.bytes_sent += len(piece.body)
+        return self._rejected(piece, rejected) if rejected else []
+
+    def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
+        self._tally_of(piece).drop(reason, piece.span_count)
+        return []
+
+    def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> list[EncodedBatch]:
+        self._tally_of(piece).rejected += len(rejected)
+        why, folder = rejected[0].error, f"{self._spool.path}/rejected"
+        report("rejected", "the collector rejected %d spans (%s): see %s", len(rejected), why, folder)
+        try:
+            self._spool.reject(piece, rejected)
+        except (OSError, ValueError) as error:
+            report("unkept", "rejected spans could not be kept: %s", error)
+        return []
+
+    def _shrink(self, piece: EncodedBatch) -> list[EncodedBatch]:
+        if piece.span_count > 1:
+            return piece.halves()
+        line = piece.lines()[0]
+        smaller = without_content(line)
+        if len(smaller) < len(line):
+            return [piece.piece([smaller], 0)]
+        report("too_large", "the collector takes no span of %d bytes: dropped", len(line))
+        return self._dropped(piece, "too_large")
+
+    def _to_spool(self, piece: EncodedBatch) -> bool:
+        try:
+            evicted = self._spool.write(piece)
+        except OSError as error:
+            self.last_error = f"spool: {error}"
+            report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
+            return False
+        self._tally_of(piece).spooled += piece.span_count
+        for segment in evicted:
+            self.evicted += segment.span_count
+            if segment.writer == self._writer:
+                self.tally.spooled -= segment.span_count
+                self.tally.drop("spool_full", segment.span_count)
+        if evicted:
+            report("spool_full", "the spool is full: its oldest spans were dropped; see FASTTRACE_SPOOL_MAX_BYTES")
+        return True
+
+    # ---- the spool ----
+
+    def hurry(self) -> None:
+        """Somebody waits for what is spooled: attempt it now, and look at the directory anew."""
+        self._link.hurry()
+        self._next_look_s = 0.0
+
+    def replay(self) -> tuple[bool, list[EncodedBatch]]:
+        """Send the oldest segment. Returns (whether it is worth calling again now, pieces that are left over)."""
+        segment = self._next_segment()
+        if segment is None:
+            return False, []
+        batch = segment.batch
+        tally = self._tally_of(batch)
+        tally.spooled -= batch.span_count
+        sent_before = self._sent_for_all
+        is_whole = False
+
+        def keep(piece: EncodedBatch) -> bool:
+            nonlocal is_whole
+            is_whole = piece is batch
+            return is_whole or self._to_spool(piece)
+
+        left = self._settle(batch, keep)
+        if is_whole:
+            self._spool.restore(segment)
+            tally.spooled += batch.span_count
+            return False, []
+        self._spool.release(segment)
+        self.replayed += self._sent_for_all - sent_before
+        return True, left
+
+    def _next_segment(self) -> Segment | None:
+        if self._exporter is None or not self._exporter.takes_spool:
+            return None
+        if not self._link.is_open() or self._patience.is_over():
+            return None
+        try:
+            return self._spool.claim() or self._look_again()
+        except OSError as error:
+            report("spool", "the spool cannot be read (%s); see FASTTRACE_STATE_DIR", error)
+            return None
+
+    def _look_again(self) -> Segment | None:
+        """Other processes leave segments too; their directory is read every now and then."""
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return None
+        self._next_look_s = now_s + LOOK_INTERVAL_S
+        return self._spool.claim() if self._spool.look() else None

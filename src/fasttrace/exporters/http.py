@@ -1,0 +1,212 @@
+"""A collector over HTTP: one attempt at posting one batch, and what its reply means.
+
+The HTTP engine is httpcore, the one inside httpx: without httpx's client around it there is no line in the
+application's log for every request, no cookie jar, no proxy or password from the environment, no redirect that is
+followed, and nobody's httpx instrumentation traces our own traffic. TLS certificates are always verified, against the
+authorities that httpx uses (or SSL_CERT_FILE).
+
+A reply is hostile input: asked for without compression, read raw, capped at 64 KiB. Exporter thread only.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fasttrace.errors import report
+from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.compression import usable_encoding
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from fasttrace.exporters.base import Patience
+
+REPLY_MAX_BYTES = 64 << 10
+RETRY_AFTER_MAX_S = 300.0
+RETRYABLE = (408, 429)
+ADVICE = {
+    401: "the collector refused the key: set FASTTRACE_API_KEY",
+    403: "the collector refused the key: set FASTTRACE_API_KEY",
+}
+ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
+
+
+class HttpExporter:
+    """Posts to one URL. `dropped`: asked before each attempt, how many spans were dropped so far, for the header."""
+
+    takes_spool = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: Patience,
+        version: str,
+        api_key: str | None = None,
+        tenant_id: str | None = None,
+        timeout_s: float = 10.0,
+        encoding: str = "zstd",
+        dropped: Callable[[], int] = int,
+    ) -> None:
+        self.encoding = encoding
+        self._url = url
+        self._headers = _fixed_headers(url, version, api_key, tenant_id)
+        self._timeout_s = timeout_s
+        self._patience = patience
+        self._dropped = dropped
+        self._pool: Any = None
+        self._deadline: Any = None
+
+    def prepare(self) -> None:
+        """Import the HTTP stack and open the connection pool (no connection yet)."""
+        if self._pool is not None:
+            return
+        import httpcore
+
+        from fasttrace.exporters.connection import Deadline, DeadlineBackend
+
+        self.encoding = usable_encoding(self.encoding)
+        self._deadline = Deadline(self._patience)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_tls_context() if self._url.startswith("https:") else None,
+            max_connections=1,
+            keepalive_expiry=30.0,
+            network_backend=DeadlineBackend(self._deadline),
+        )
+
+    def export(self, batch: EncodedBatch) -> Outcome:
+        """One POST. Whatever goes wrong on the way to a whole reply is `retry`."""
+        try:
+            self.prepare()
+            self._deadline.start(self._timeout_s)
+            with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
+                body = _read_capped(reply)
+        except ImportError as error:
+            return Outcome("pause", str(error), advice="the HTTP stack is missing: pip install httpx")
+        except Exception as error:
+            return Outcome("retry", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        return judge(reply.status, reply.headers, body, batch.span_count)
+
+    def _headers_of(self, batch: EncodedBatch) -> list[tuple[bytes, bytes]]:
+        headers = [
+            *self._headers,
+            (b"X-Batch-ID", batch.batch_id.encode()),
+            (b"X-Span-Count", str(batch.span_count).encode()),
+            (b"Content-Length", str(len(batch.body)).encode()),
+        ]
+        if batch.encoding != "none":
+            headers.append((b"Content-Encoding", batch.encoding.encode()))
+        dropped = self._dropped()
+        if dropped:
+            headers.append((b"X-Dropped-Spans", str(dropped).encode()))
+        return headers
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+def _fixed_headers(url: str, version: str, api_key: str | None, tenant_id: str | None) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"Host", url.split("/", 3)[2].encode()),
+        (b"Content-Type", b"application/x-ndjson"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", f"fasttrace/{version}".encode()),
+    ]
+    if api_key:
+        headers.append((b"Authorization", b"Bearer " + api_key.encode()))
+    if tenant_id:
+        headers.append((b"X-Tenant-ID", tenant_id.encode()))
+    return headers
+
+
+def _tls_context() -> ssl.SSLContext:
+    import ssl
+
+    import httpx
+
+    context: ssl.SSLContext = httpx.create_ssl_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _read_capped(reply: Any) -> bytes:
+    body = b""
+    for part in reply.iter_stream():
+        body += part
+        if len(body) > REPLY_MAX_BYTES:
+            raise ValueError(f"a reply of more than {REPLY_MAX_BYTES} bytes")
+    return body
+
+
+def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, count: int) -> Outcome:
+    """What a whole reply to a batch of `count` spans asks for."""
+    reason = f"http {status}"
+    if 200 <= status < 300:
+        return _accepted(body, count)
+    if status in (400, 422):
+        return Outcome("bisect", reason)
+    if status == 413:
+        return Outcome("halve", reason)
+    if status in RETRYABLE or status >= 500:
+        return Outcome("retry", reason, retry_after_s=_retry_after(headers))
+    return Outcome("pause", reason, advice=ADVICE.get(status, ADVICE_ELSE))
+
+
+def _accepted(body: bytes, count: int) -> Outcome:
+    """An empty reply accepts all; one that is not the collector's kind of JSON is no collector's."""
+    import json
+
+    if not body.strip():
+        return ACCEPTED
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        return Outcome("retry", "malformed reply")
+    if not isinstance(reply, dict):
+        return Outcome("retry", "malformed reply")
+    rejected = _rejected_lines(reply.get("errors"), count)
+    if _number(reply.get("rejected")) > len(rejected):
+        report("unnamed", "the collector rejected spans of a batch without naming their lines")
+    return Outcome("accepted", rejected=rejected)
+
+
+def _rejected_lines(errors: object, count: int) -> tuple[RejectedLine, ...]:
+    """The lines named in `errors`, each once; entries that name no line of the batch are passed over."""
+    named: dict[int, str] = {}
+    for entry in errors if isinstance(errors, list) else ():
+        line = _number(entry.get("line")) if isinstance(entry, dict) else 0
+        if 1 <= line <= count:
+            named.setdefault(line, str(entry.get("error", ""))[:1024])
+    return tuple(RejectedLine(line, error) for line, error in sorted(named.items()))
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            return parse_retry_after(value.decode("latin-1"), time.time())
+    return None
+
+
+def parse_retry_after(text: str, now_unix_s: float) -> float | None:
+    """Seconds of a Retry-After header, a number or an HTTP date, within 0 to 300; None where it is neither."""
+    delay_s: float
+    try:
+        delay_s = float(text)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            delay_s = parsedate_to_datetime(text).timestamp() - now_unix_s
+        except (ValueError, TypeError, OverflowError, OSError, IndexError):
+            return None
+    if delay_s != delay_s:
+        return None
+    return min(max(delay_s, 0.0), RETRY_AFTER_MAX_S)

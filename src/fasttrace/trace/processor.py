@@ -1,0 +1,205 @@
+"""A process's spans, from the recorder that takes them to the worker that delivers them.
+
+The processor is made once and costs next to nothing: ring, thread and exporter come with the first span of the
+process, and anew with the first span of every fork child. It may be called from any thread, also before any span, in
+`atexit`, in a fork child and after shutdown. What runs on a caller's thread here is the opening of the ring (once) and
+waiting in `flush` and `shutdown`; exporting is the worker's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from fasttrace.errors import report
+from fasttrace.trace import fork
+from fasttrace.trace.resource import resource_members
+from fasttrace.trace.stats import FlushResult, Stats, added
+from fasttrace.trace.wakeup import original
+from fasttrace.trace.worker import Worker
+
+if TYPE_CHECKING:
+    from fasttrace.config import Config
+    from fasttrace.core._api import Core, Price, Recorder, Ring, RingOwner
+    from fasttrace.core._backing import Backing
+    from fasttrace.exporters.base import Exporter
+    from fasttrace.trace.worker import PriceResolver
+
+RESTART_INTERVAL_S = 30.0
+
+
+def no_prices(provider: str, model: str) -> Price | None:
+    return None
+
+
+class Processor:
+    """Owns `recorder`, and through it everything that is recorded. `exporter` takes the place of the configured one."""
+
+    def __init__(
+        self, core: Core, config: Config, resolve_price: PriceResolver = no_prices, exporter: Exporter | None = None
+    ) -> None:
+        self.config = config
+        self.recorder: Recorder = core.Recorder(self._start)
+        self.recorder.active = config.enabled
+        self._core = core
+        self._resolve_price = resolve_price
+        self._exporter = exporter
+        self._is_down = False
+        self._begin()
+        fork.watch(self)
+        atexit.register(self._at_exit)
+
+    def _begin(self) -> None:
+        """The state of a process that has recorded nothing."""
+        self._pid = os.getpid()
+        self._lock: Any = original("_thread", "RLock")()
+        self._worker: Worker | None = None
+        self._past = Stats()
+        self._is_starting = False
+        self._next_start_s = 0.0
+
+    # ---- start ----
+
+    def _start(self) -> None:
+        """The recorder's call for a ring, at the first span of a process. Never raises."""
+        self._check_process()
+        if self._is_down:  # not under the lock: `shutdown` may hold it for a while
+            return
+        with self._lock:
+            if self._is_starting or self._worker is not None:
+                return
+            if time.monotonic() < self._next_start_s:
+                return
+            self._is_starting = True
+            try:
+                self._open()
+            except Exception as error:
+                self._next_start_s = time.monotonic() + RESTART_INTERVAL_S
+                report("start", "no ring, spans are not recorded: %s", error, exc_info=True)
+            finally:
+                self._is_starting = False
+
+    def _open(self) -> None:
+        from fasttrace.core._backing import new_owner, open_ring_file
+
+        owner = new_owner()
+        backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
+        backing, ring = self._map(backing, owner)
+        self._worker = worker = Worker(
+            self.config,
+            self.recorder,
+            ring,
+            backing,
+            owner.writer_id.hex(),
+            resource_members(self.config),
+            self._resolve_price,
+            self._exporter,
+        )
+        self.recorder.wake_fd = worker.wakeup.fd
+        self.recorder.ring = ring
+        worker.start()
+        self._deliver_in_multiprocessing_child()
+
+    def _map(self, backing: Backing, owner: RingOwner) -> tuple[Backing, Ring]:
+        """The ring over its file, or over anonymous memory where the file cannot be mapped."""
+        try:
+            return backing, self._core.Ring(backing.fd, backing.shape, owner)
+        except OSError as error:
+            backing.remove()
+            backing.close()
+            report("map", "the ring's file cannot be mapped: %s", error)
+        from fasttrace.core._backing import Backing
+
+        anonymous = Backing(-1, None, backing.shape, "anonymous", "not mappable")
+        return anonymous, self._core.Ring(-1, backing.shape, owner)
+
+    def _deliver_in_multiprocessing_child(self) -> None:
+        """`atexit` does not run in a child of multiprocessing; its own finalizers do."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(None, self._at_exit, exitpriority=-100)
+
+    # ---- what the package's functions of the same names do ----
+
+    def flush(self, timeout_s: float | None = None) -> FlushResult:
+        """Have everything recorded so far sent or spooled, waiting at most `timeout_s` (default: EXPORT_TIMEOUT)."""
+        self._check_process()
+        worker = self._worker
+        if worker is None:
+            return self._result(FlushResult())
+        return self._result(worker.flush(self.config.export_timeout if timeout_s is None else timeout_s))
+
+    def _result(self, result: FlushResult) -> FlushResult:
+        """With what the recorder and earlier workers of this process counted."""
+        past = self._past
+        return FlushResult(
+            result.sent + past.sent,
+            result.spooled + past.spooled,
+            result.dropped + past.rejected + sum(past.dropped.values()) + self.recorder.dropped_unstarted,
+            result.pending + past.pending,
+        )
+
+    def stats(self) -> Stats:
+        """Every counter, as of now."""
+        self._check_process()
+        stats = added(self._past, self._worker.stats() if self._worker else Stats())
+        unstarted = self.recorder.dropped_unstarted
+        return stats._replace(
+            recorded=stats.recorded + unstarted,
+            dropped={**stats.dropped, "unstarted": unstarted} if unstarted else stats.dropped,
+            passed_streams=self.recorder.passed_streams,
+            backend=self._core.BACKEND,
+        )
+
+    def shutdown(self, timeout_s: float | None = None) -> FlushResult:
+        """Stop recording, deliver within `timeout_s` (default: SHUTDOWN_TIMEOUT), spool the rest. Safe to repeat."""
+        self._check_process()
+        self.recorder.active = False
+        self._is_down = True
+        atexit.unregister(self._at_exit)
+        return self._retire(self.config.shutdown_timeout if timeout_s is None else timeout_s)
+
+    def reconfigure(self, config: Config, exporter: Exporter | None = None) -> None:
+        """Use another configuration from the next span on; what was recorded is delivered under the present one."""
+        self._check_process()
+        self.shutdown()
+        self.config, self._exporter = config, exporter
+        self._is_down = False
+        atexit.register(self._at_exit)
+        self.recorder.active = config.enabled
+
+    def _retire(self, timeout_s: float) -> FlushResult:
+        """End the worker; its counters stay."""
+        with self._lock:
+            worker = self._worker
+            if worker is None:
+                return self._result(FlushResult())
+            worker.stop(timeout_s)
+            self.recorder.ring = None
+            self.recorder.wake_fd = -1
+            self._past = added(self._past, worker.stats())
+            self._worker = None
+            return self._result(FlushResult())
+
+    def _at_exit(self) -> None:
+        self.shutdown()
+
+    # ---- fork ----
+
+    def _check_process(self) -> None:
+        """A child of a fork that Python did not make finds out here."""
+        if self._pid != os.getpid():
+            self.forget_parent()
+
+    def forget_parent(self) -> None:
+        """In a fork child: let go of the parent's ring, thread and files, count from zero."""
+        worker = self._worker
+        self._begin()
+        self.recorder.ring = None
+        self.recorder.wake_fd = -1
+        self.recorder.reset_counts()
+        if worker is not None:
+            worker.abandon()
