@@ -23,6 +23,7 @@ class Collector(BaseHTTPRequestHandler):
     """Takes every batch as it comes, and looks into none."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body in one segment
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -55,9 +56,7 @@ def run(core: str, function: str, **settings: str) -> dict[str, float]:
     """Call `module.function` of this directory in a new interpreter with that core; the figures it returns."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
     module, _, name = function.partition(".")
-    script = (
-        f"import sys, json; sys.path.insert(0, {str(HERE)!r}); import {module}; print(json.dumps({module}.{name}()))"
-    )
+    script = f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {module} as m; print(json.dumps(m.{name}()))"
     with collector() as url, tempfile.TemporaryDirectory() as state:
         own = {"PURE": "1" if core == "pure" else "0", "COLLECTOR_URL": url, "STATE_DIR": state} | settings
         environment = inherited | {f"FASTTRACE_{key}": value for key, value in own.items()}

@@ -85,5 +85,4 @@ def test_throughput(benchmark: BenchmarkFixture, gate: Gate, core: str) -> None:
         figures = process.run(core, "test_throughput.ratio", FLUSH_INTERVAL="0.05")
         return {"throughput: 8 threads, against the uninstrumented client": figures["ratio"]}
 
-    benchmark.pedantic(measure, rounds=1)
-    gate(measure)
+    gate(measure, benchmark.pedantic(measure, rounds=1))

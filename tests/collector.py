@@ -78,6 +78,7 @@ class Collector:
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[Received] = []
+        self.connections = 0
         self.changed = threading.Condition()
         self._closing = threading.Event()
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -144,6 +145,11 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.collector.changed:
+            self.server.collector.connections += 1
 
     def log_message(self, *args: object) -> None:
         """Quiet."""

@@ -4,6 +4,37 @@
 
 #include "fasttrace/clock.h"
 
+/* ---- what is the same from call to call ---- */
+
+static size_t place_of(const PyObject *key) {
+    uintptr_t address = (uintptr_t)key;
+    return (address >> 4 ^ address >> 9) % FT_CACHED;
+}
+
+static bool is_entry_of(const ft_entry *entry, const PyObject *key, const ft_ring *ring) {
+    return atomic_load_explicit(&entry->state, memory_order_acquire) == FT_ENTRY_READY && entry->key == key &&
+           entry->ring == ring;
+}
+
+static bool entry_claim(ft_entry *entry) {
+#ifdef Py_GIL_DISABLED
+    int empty = FT_ENTRY_EMPTY;
+    return atomic_compare_exchange_strong(&entry->state, &empty, FT_ENTRY_FILLING);
+#else
+    atomic_store_explicit(&entry->state, FT_ENTRY_FILLING, memory_order_relaxed);
+    return true;
+#endif
+}
+
+/* The claimed entry is filled. Letting go of the old key may run anybody's code: that comes last. */
+static void entry_publish(ft_entry *entry, PyObject *key, const ft_ring *ring) {
+    PyObject *old = entry->key;
+    entry->key = Py_NewRef(key);
+    entry->ring = ring;
+    atomic_store_explicit(&entry->state, FT_ENTRY_READY, memory_order_release);
+    Py_XDECREF(old);
+}
+
 /* ---- endpoints ---- */
 
 static PyObject *endpoint_key(const ft_plan *plan, PyObject *self) {
@@ -34,7 +65,6 @@ static bool resolve(const ft_target *target, ft_ring *ring, PyObject *key, ft_en
         PyObject *provider = PyTuple_GET_ITEM(answer, 0), *port = PyTuple_GET_ITEM(answer, 2);
         size_t length = 0;
         const char *text = NULL;
-        endpoint->ring = ring;
         endpoint->provider = intern(ring, provider, ft_field_limit[FT_PROVIDER]);
         endpoint->address = intern(ring, PyTuple_GET_ITEM(answer, 1), ft_field_limit[FT_SERVER_ADDRESS]);
         endpoint->has_port = PyLong_CheckExact(port);
@@ -46,49 +76,45 @@ static bool resolve(const ft_target *target, ft_ring *ring, PyObject *key, ft_en
     return fine;
 }
 
-static ft_endpoint *cached_endpoint(ft_target *target, const ft_ring *ring, PyObject *key) {
-    uintptr_t address = (uintptr_t)key;
-    ft_endpoint *entry = &target->endpoints[(address >> 4 ^ address >> 9) % FT_ENDPOINTS];
-    return entry->key == key && entry->ring == ring ? entry : NULL;
+static void endpoint_remember(ft_endpoint *place, const ft_endpoint *fresh, PyObject *key, const ft_ring *ring) {
+    if (!entry_claim(&place->entry)) return;
+    place->provider = fresh->provider;
+    place->address = fresh->address;
+    place->port = fresh->port;
+    place->has_port = fresh->has_port;
+    place->is_foreign = fresh->is_foreign;
+    entry_publish(&place->entry, key, ring);
 }
 
-#ifndef Py_GIL_DISABLED
-static void cache_endpoint(ft_target *target, PyObject *key, const ft_endpoint *endpoint) {
-    uintptr_t address = (uintptr_t)key;
-    ft_endpoint *entry = &target->endpoints[(address >> 4 ^ address >> 9) % FT_ENDPOINTS];
-    PyObject *old = entry->key;
-    *entry = *endpoint;
-    entry->key = Py_NewRef(key);
-    Py_XDECREF(old);
-}
-#endif
-
-static bool set_endpoint(ft_call *call, PyObject *self) {
-    PyObject *key = endpoint_key(&call->target->plan, self);
-    if (key == NULL) return ft_swallow();
-    ft_endpoint fresh = {0};
-    const ft_endpoint *endpoint = cached_endpoint(call->target, call->ring, key);
-    if (endpoint == NULL && resolve(call->target, call->ring, key, &fresh)) {
-#ifndef Py_GIL_DISABLED
-        cache_endpoint(call->target, key, &fresh);
-#endif
-        endpoint = &fresh;
-    }
-    Py_DECREF(key);
-    if (endpoint == NULL) return ft_swallow();
+static void endpoint_apply(ft_call *call, const ft_endpoint *endpoint) {
     ft_record *record = &call->span.record;
     record->strings[FT_STR_PROVIDER] = endpoint->provider;
     record->strings[FT_STR_SERVER_ADDRESS] = endpoint->address;
     record->server_port = endpoint->port;
     if (endpoint->has_port) ft_span_mark(&call->span, FT_SERVER_PORT);
     call->is_foreign = endpoint->is_foreign;
-    return true;
+}
+
+static bool set_endpoint(ft_call *call, PyObject *self) {
+    PyObject *key = endpoint_key(&call->target->plan, self);
+    if (key == NULL) return ft_swallow();
+    ft_endpoint *place = &call->target->endpoints[place_of(key)];
+    ft_endpoint fresh = {0};
+    bool is_known = is_entry_of(&place->entry, key, call->ring);
+    if (is_known) {
+        endpoint_apply(call, place);
+    } else if (resolve(call->target, call->ring, key, &fresh)) {
+        endpoint_apply(call, &fresh);
+        endpoint_remember(place, &fresh, key, call->ring);
+    }
+    Py_DECREF(key);
+    return is_known || ft_swallow();
 }
 
 /* ---- the request's side ---- */
 
 /* `operation`, `request_model` and "{operation} {model}" as the span's name. */
-static bool set_names(ft_call *call) {
+static bool make_names(ft_call *call) {
     const ft_plan *plan = &call->target->plan;
     const char *model = "";
     size_t model_length = 0;
@@ -107,6 +133,32 @@ static bool set_names(ft_call *call) {
     Py_XDECREF(owner);
     ft_ring_set_string(call->ring, &call->span, FT_STR_NAME, name, length);
     return ft_swallow();
+}
+
+/* Worth remembering unless a string found no place in the string table and went into this span's content. */
+static void naming_remember(ft_naming *place, ft_call *call) {
+    const uint16_t *strings = call->span.record.strings;
+    if (!strings[FT_STR_OPERATION] || !strings[FT_STR_NAME] || !strings[FT_STR_REQUEST_MODEL]) return;
+    if (!entry_claim(&place->entry)) return;
+    place->operation = strings[FT_STR_OPERATION];
+    place->name = strings[FT_STR_NAME];
+    place->request_model = strings[FT_STR_REQUEST_MODEL];
+    entry_publish(&place->entry, call->model, call->ring);
+}
+
+static bool set_names(ft_call *call) {
+    if (call->model == NULL || !PyUnicode_CheckExact(call->model)) return make_names(call);
+    ft_naming *place = &call->target->namings[place_of(call->model)];
+    if (!is_entry_of(&place->entry, call->model, call->ring)) {
+        if (!make_names(call)) return false;
+        naming_remember(place, call);
+        return true;
+    }
+    uint16_t *strings = call->span.record.strings;
+    strings[FT_STR_OPERATION] = place->operation;
+    strings[FT_STR_NAME] = place->name;
+    strings[FT_STR_REQUEST_MODEL] = place->request_model;
+    return true;
 }
 
 ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const *args, Py_ssize_t positional,

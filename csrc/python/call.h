@@ -7,15 +7,29 @@
 #include "context.h"
 #include "plan.h"
 
-/* Where clients send their calls, by the object that names the host (a client's base URL): a small direct-mapped cache
- * with a strong reference to each key. Free-threaded builds never replace an entry, so that a reader needs no lock. */
+/* What is the same from call to call, by the identity of an object that the caller passes (a client's base URL, the
+ * model's name): small direct-mapped caches with a strong reference to each key, valid for one ring's string indices.
+ * An entry is filled while `state` says so. Under the GIL a newcomer takes a place over; without it an entry once ready
+ * stays for good, so that readers need no lock, and who finds no place does the work again. */
+typedef enum { FT_ENTRY_EMPTY, FT_ENTRY_FILLING, FT_ENTRY_READY } ft_entry_state;
 typedef struct {
+    _Atomic int state;
     PyObject *key;
-    ft_ring *ring; /* the indices below are this ring's */
+    const ft_ring *ring;
+} ft_entry;
+
+typedef struct {
+    ft_entry entry; /* key: what names the host */
     uint16_t provider, address, port;
     bool has_port, is_foreign;
 } ft_endpoint;
-enum { FT_ENDPOINTS = 16 };
+
+typedef struct {
+    ft_entry entry; /* key: the requested model */
+    uint16_t operation, name, request_model;
+} ft_naming;
+
+enum { FT_CACHED = 16 };
 
 typedef struct {
     PyObject *original, *spec, *owner, *resolve, *failure;
@@ -23,7 +37,8 @@ typedef struct {
     _Atomic bool is_on; /* off: the SDK is not instrumented (any more), calls go straight through */
     bool is_async;
     ft_plan plan;
-    ft_endpoint endpoints[FT_ENDPOINTS];
+    ft_endpoint endpoints[FT_CACHED];
+    ft_naming namings[FT_CACHED];
 } ft_target;
 
 typedef struct {

@@ -87,7 +87,10 @@ static int method_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(target->owner);
     Py_VISIT(target->resolve);
     Py_VISIT(target->failure);
-    for (int i = 0; i < FT_ENDPOINTS; i++) Py_VISIT(target->endpoints[i].key);
+    for (int i = 0; i < FT_CACHED; i++) {
+        Py_VISIT(target->endpoints[i].entry.key);
+        Py_VISIT(target->namings[i].entry.key);
+    }
     return 0;
 }
 
@@ -98,7 +101,10 @@ static int method_clear(PyObject *self) {
     Py_CLEAR(target->owner);
     Py_CLEAR(target->resolve);
     Py_CLEAR(target->failure);
-    for (int i = 0; i < FT_ENDPOINTS; i++) Py_CLEAR(target->endpoints[i].key);
+    for (int i = 0; i < FT_CACHED; i++) {
+        Py_CLEAR(target->endpoints[i].entry.key);
+        Py_CLEAR(target->namings[i].entry.key);
+    }
     return 0;
 }
 

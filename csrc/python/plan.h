@@ -19,6 +19,8 @@ typedef struct ft_node {
     int field;      /* ft_field, or -1 for a node that only leads on */
     bool each;      /* read every element of a list */
     bool foreign;   /* read only where the endpoint is not the SDK's own provider */
+    Py_ssize_t hint; /* where the name stood in the last dictionary: replies of one class have one order */
+    int relearned;   /* how often the hint was wrong; past HINTS_MAX it is left alone */
     struct ft_node *children;
     Py_ssize_t child_count;
 } ft_node;

@@ -36,6 +36,18 @@ static ft_price_answer price_by(const ft_price_table *prices, const ft_header *r
     return ft_price_table_find(prices, provider_text, provider_length, model_text, model_length, price);
 }
 
+static void set_price_version(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
+    uint64_t known = atomic_load_explicit(&recorder->price_version_index, memory_order_relaxed);
+    uint64_t tag = (uint64_t)(uintptr_t)ring << 16;
+    if ((known ^ tag) <= UINT16_MAX && known != tag) {
+        span->record.strings[FT_STR_PRICE_VERSION] = (uint16_t)known;
+        return;
+    }
+    ft_ring_set_string(ring, span, FT_STR_PRICE_VERSION, recorder->price_version, recorder->price_version_length);
+    tag |= span->record.strings[FT_STR_PRICE_VERSION];
+    atomic_store_explicit(&recorder->price_version_index, tag, memory_order_relaxed);
+}
+
 static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     ft_record *record = &span->record;
     if (ft_record_has(record, FT_COST_USD) || !ft_record_has(record, FT_INPUT_TOKENS)) return;
@@ -49,7 +61,7 @@ static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     if (answer != FT_PRICE_FOUND || !ft_price_cost(&price, record, &record->cost_pico_usd)) return;
     ft_span_mark(span, FT_COST_USD);
     record->cost_source = FT_COST_LOCAL;
-    ft_ring_set_string(ring, span, FT_STR_PRICE_VERSION, recorder->price_version, recorder->price_version_length);
+    set_price_version(recorder, ring, span);
 }
 
 static void wake(int fd) {
@@ -108,5 +120,6 @@ bool ft_recorder_set_price_version(ft_recorder *recorder, const char *version, s
     if (length > sizeof recorder->price_version) return false;
     memcpy(recorder->price_version, version, length);
     recorder->price_version_length = length;
+    atomic_store(&recorder->price_version_index, 0);
     return true;
 }

@@ -23,6 +23,7 @@ typedef struct {
     PyObject *start;            /* called with no arguments by the first span of a process */
     char price_version[FT_PRICE_VERSION_MAX];
     size_t price_version_length;
+    _Atomic uint64_t price_version_index; /* in the ring of the upper 48 bits (its address), the lower 16 */
 } ft_recorder;
 
 /* For Cython, which knows no atomics. */

@@ -309,7 +309,7 @@ def settings_table() -> str:
     """The settings as a Markdown table, one line each, for the README."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for setting in SETTINGS:
-        default = "" if setting.default is None else f"`{_shown_default(setting)}`"
-        rows.append(f"| `{setting.variable}` | {default} | {setting.meaning} |")
+        default = "" if setting.default is None else f"`{_shown_default(setting)}` "
+        rows.append(f"| `{setting.variable}` | {default}| {setting.meaning} |")
     rows += [f"| `{variable}` | | {meaning} |" for variable, meaning in OTHER_VARIABLES.items()]
     return "\n".join(rows) + "\n"

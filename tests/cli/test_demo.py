@@ -158,9 +158,41 @@ def test_totals_are_exact_and_leave_unknown_out() -> None:
     assert table.totals(spans) == (3, 2, 1, 3, 4, 0, Decimal("0.100000000001"))
 
 
+def cells(width: int, *spans: dict[str, Any]) -> list[list[str]]:
+    """What the table shows at that width: its rows, by column."""
+    shown = table.spans_table(spans, width)
+    columns = [[str(cell) for cell in column.cells] for column in shown.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
 def test_unknown_is_not_shown_as_zero() -> None:
-    console = Console(width=120, record=True, file=open(os.devnull, "w"))
-    with console.file:
-        console.print(table.spans_table([span("1", output_tokens=0)]))
-    (row,) = [line for line in console.export_text().splitlines() if "chat" in line]
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["chat", "m", "·", "·", "0", "·", "1.5", "success"]
+    rows = cells(120, span("1", output_tokens=0), span("2", kind="task", name="tidy up"))
+    assert rows[0] == ["chat", "m", "·", "·", "0", "·", "1.5", "success"]
+    assert rows[1] == ["tidy up", "", "", "", "", "", "1.5", "success"]
+
+
+def test_a_failure_shows_its_http_status_and_its_class() -> None:
+    failed = span("1", status="error", http_status=429, error_type="openai.RateLimitError", retries=2)
+    assert cells(120, failed)[0][-1] == "429 RateLimitError, 2 retried"
+    assert cells(80, failed)[0][-1] == "429"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    spans = [
+        span("1", kind="chain", name="a long task name"),
+        span(
+            "2",
+            model_id="gpt-4.1-mini-2025-04-14",
+            parent_span_id="1",
+            input_tokens=12_345,
+            output_tokens=1_234,
+            cost_usd=Decimal("1.23456789"),
+            duration_ms=Decimal("12345.6"),
+        ),
+    ]
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table.spans_table(spans, width))
+    assert "…" not in capture.get()
+    assert "12,345" in capture.get()

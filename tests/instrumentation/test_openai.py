@@ -33,7 +33,11 @@ def completion(**changes: Any) -> dict[str, Any]:
         "model": "gpt-4o-mini-2024-07-18",
         "service_tier": "default",
         "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello!", "refusal": None}}
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "Hello!", "refusal": None},
+            }
         ],
         "usage": {
             "prompt_tokens": 100,
@@ -50,14 +54,17 @@ def refusal(code: str | None, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "error", "param": None, "code": code}}
 
 
+def instrumentation_of(recording: Any) -> Instrumentation:
+    def method(original: Any, spec: Any) -> Any:
+        return recording.core.method(original, spec, recording.recorder)
+
+    return Instrumentation("openai", lambda: instrumentor.patches(method, recording.core.switch))
+
+
 @pytest.fixture
 def patched(recording: Any) -> Any:
     """openai recorded by this core for the length of a test."""
-    instrumentation = Instrumentation(
-        instrumentor.patches(
-            lambda original, spec: recording.core.method(original, spec, recording.recorder), recording.core.switch
-        )
-    )
+    instrumentation = instrumentation_of(recording)
     instrumentation.apply()
     yield recording
     instrumentation.undo()
@@ -375,15 +382,9 @@ def test_it_is_the_providers_method_to_everybody_who_asks(patched: Any) -> None:
 
 
 def test_undoing_leaves_every_attribute_as_it_was(recording: Any) -> None:
-    owners = [
-        getattr(__import__(module, fromlist=[name]), name) for module, names in MODULES.items() for name in names
-    ]
+    owners = [getattr(__import__(module, fromlist=[name]), name) for module, names in MODULES.items() for name in names]
     before = [dict(vars(owner)) for owner in owners]
-    instrumentation = Instrumentation(
-        instrumentor.patches(
-            lambda original, spec: recording.core.method(original, spec, recording.recorder), recording.core.switch
-        )
-    )
+    instrumentation = instrumentation_of(recording)
     instrumentation.apply()
     assert vars(owners[0])["create"] is not before[0]["create"]
     instrumentation.undo()

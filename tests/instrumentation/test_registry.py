@@ -45,7 +45,7 @@ def replaced(original: Any) -> Any:
 
 
 def test_a_module_imported_later_is_patched_when_it_comes(sdk: str) -> None:
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replaced)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replaced)])
     instrumentation.apply()
     assert sdk not in sys.modules
     assert WATCH in sys.meta_path
@@ -57,7 +57,7 @@ def test_a_module_imported_later_is_patched_when_it_comes(sdk: str) -> None:
 
 def test_a_module_imported_before_is_patched_at_once(sdk: str) -> None:
     module = importlib.import_module(sdk)
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replaced)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replaced)])
     instrumentation.apply()
     assert module.Resource().create() == "traced original"
     instrumentation.undo()
@@ -67,7 +67,7 @@ def test_undoing_puts_back_the_very_object_everywhere(sdk: str) -> None:
     module = importlib.import_module(sdk)
     before = {cls: dict(vars(cls)) for cls in (module.Base, module.Resource)}
     instrumentation = Instrumentation(
-        [Patch(sdk, "Resource.create", replaced), Patch(sdk, "Resource.inherited", replaced)]
+        sdk, lambda: [Patch(sdk, "Resource.create", replaced), Patch(sdk, "Resource.inherited", replaced)]
     )
     instrumentation.apply()
     instrumentation.apply()
@@ -84,7 +84,7 @@ def test_a_patch_that_comes_back_is_the_same_object(sdk: str) -> None:
     module = importlib.import_module(sdk)
     switched: list[bool] = []
     patch = Patch(sdk, "Resource.create", replaced, switch=lambda method, is_on: switched.append(is_on))
-    instrumentation = Instrumentation([patch])
+    instrumentation = Instrumentation(sdk, lambda: [patch])
     instrumentation.apply()
     first = module.Resource.create
     instrumentation.undo()
@@ -96,7 +96,7 @@ def test_a_patch_that_comes_back_is_the_same_object(sdk: str) -> None:
 
 def test_what_others_put_over_ours_stays(sdk: str) -> None:
     module = importlib.import_module(sdk)
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replaced)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replaced)])
     instrumentation.apply()
     ours = module.Resource.create
     module.Resource.create = lambda self: f"theirs {ours(self)}"
@@ -105,7 +105,7 @@ def test_what_others_put_over_ours_stays(sdk: str) -> None:
 
 
 def test_the_import_system_sees_the_loader_as_it_was(sdk: str) -> None:
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replaced)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replaced)])
     instrumentation.apply()
     module = importlib.import_module(sdk)
     assert "exec_module" not in vars(module.__loader__)
@@ -114,14 +114,17 @@ def test_the_import_system_sees_the_loader_as_it_was(sdk: str) -> None:
     instrumentation.undo()
 
 
-def test_a_missing_method_leaves_the_others_patched(sdk: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+def test_a_missing_method_leaves_the_others_patched(
+    sdk: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("fasttrace.core._report._next_time", 0.0)
     instrumentation = Instrumentation(
-        [
+        sdk,
+        lambda: [
             Patch(sdk, "Resource.gone", replaced, is_optional=True),
             Patch(sdk, "Resource.missing", replaced),
             Patch(sdk, "Resource.create", replaced),
-        ]
+        ],
     )
     instrumentation.apply()
     assert importlib.import_module(sdk).Resource().create() == "traced original"
@@ -131,7 +134,7 @@ def test_a_missing_method_leaves_the_others_patched(sdk: str, caplog: pytest.Log
 
 
 def test_undone_before_the_import_nothing_is_patched(sdk: str) -> None:
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replaced)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replaced)])
     instrumentation.apply()
     instrumentation.undo()
     assert WATCH not in sys.meta_path
@@ -141,7 +144,7 @@ def test_undone_before_the_import_nothing_is_patched(sdk: str) -> None:
 def test_a_module_that_fails_to_import_fails_as_without_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sdk_broken.py").write_text("raise ImportError('broken on purpose')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    instrumentation = Instrumentation([Patch("sdk_broken", "Resource.create", replaced)])
+    instrumentation = Instrumentation("sdk_broken", lambda: [Patch("sdk_broken", "Resource.create", replaced)])
     instrumentation.apply()
     for _ in range(2):
         with pytest.raises(ImportError, match="broken on purpose"):
@@ -154,7 +157,7 @@ def test_a_module_that_fails_to_import_fails_as_without_us(tmp_path: Path, monke
 
 
 def test_a_module_that_does_not_exist_is_waited_for_in_silence() -> None:
-    instrumentation = Instrumentation([Patch("no_such_sdk", "Resource.create", replaced)])
+    instrumentation = Instrumentation("no_such_sdk", lambda: [Patch("no_such_sdk", "Resource.create", replaced)])
     instrumentation.apply()
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("no_such_sdk")
@@ -168,7 +171,7 @@ def test_threads_that_import_at_once_patch_once(sdk: str) -> None:
         made.append(original)
         return replaced(original)
 
-    instrumentation = Instrumentation([Patch(sdk, "Resource.create", replace)])
+    instrumentation = Instrumentation(sdk, lambda: [Patch(sdk, "Resource.create", replace)])
     instrumentation.apply()
     ready = threading.Barrier(8)
 

@@ -1,5 +1,5 @@
-/* The in-flight table: one slot per started call, so that a crash shows which calls were in the air. The file format
- * carries the table from version 1; calls are entered in it by the recovery work. */
+/* The in-flight table: one slot per started call, so that a crash shows which calls were in the air. Every
+ * ring file has room for it; a table of zeros says that nothing was entered. */
 #ifndef FASTTRACE_INFLIGHT_H
 #define FASTTRACE_INFLIGHT_H
 #include "region.h"

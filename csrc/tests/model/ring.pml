@@ -74,11 +74,12 @@ proctype producer(byte id) provided (!has_crashed) {
             word_first[ticket % SLOTS] = value;
             word_position[ticket % SLOTS] = position;
             word_last[ticket % SLOTS] = value;
-            sequence[ticket % SLOTS] = 2 * ticket + 2;
 #ifdef MUTANT_CONTENT_LAST
-            atomic { content_write() };
+            sequence[ticket % SLOTS] = 2 * ticket + 2;
+            atomic { content_write() }
+#else
+            atomic { sequence[ticket % SLOTS] = 2 * ticket + 2; has_returned[ticket] = true }
 #endif
-            has_returned[ticket] = true
         :: else -> busy++
         fi;
         atomic { i++; value = 0; position = 0; ticket = 0; seen = 0; is_claimed = false }

@@ -144,7 +144,13 @@ static void references_that_are_lies_are_not_followed(void) {
         EXPECT(!ft_content_plausible(&ring, &record));
     }
     record = honest;
-    const uint64_t positions[] = {honest.content_position + 1, honest.content_position + 64, honest.content_position + 8,
+    record.content_position = atomic_load(&ring.header->arena_head) - ARENA;
+    record.content_length = LARGEST;
+    EXPECT(ft_content_plausible(&ring, &record));
+    record.content_length = LARGEST + 1;
+    EXPECT(!ft_content_plausible(&ring, &record));
+    record = honest;
+    const uint64_t positions[] = {honest.content_position + 1, honest.content_position - 7, honest.content_position + 64, honest.content_position + 8,
                                   0, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
     for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
         record.content_position = positions[i];

@@ -104,6 +104,33 @@ static void a_fork_is_noticed_and_draws_its_own_ids(pid_t (*fork_by)(void)) {
     close(ends[1]);
 }
 
+static void *one_id_take(void *id) {
+    *(uint64_t *)id = ft_ids_next();
+    return NULL;
+}
+
+/* A new thread of the child is first to draw; the thread that forked must still not go on where its parent does. */
+static void a_generator_copied_by_fork_is_not_used(void) {
+    uint64_t ids[CHILD_IDS + 1];
+    int ends[2], status;
+    ft_ids_next();
+    EXPECT(!pipe(ends));
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        uint64_t mine[2];
+        bool is_run = !pthread_create(&thread, NULL, one_id_take, &mine[0]) && !pthread_join(thread, NULL);
+        mine[1] = ft_ids_next();
+        _exit(is_run && write(ends[1], mine, sizeof mine) == sizeof mine ? 0 : 2);
+    }
+    for (int i = 0; i < CHILD_IDS - 1; i++)
+        ids[i] = ft_ids_next();
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    EXPECT(read(ends[0], ids + CHILD_IDS - 1, 16) == 16 && are_distinct(ids, CHILD_IDS + 1));
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void clocks_go_forward_and_agree_with_the_system(void) {
     int64_t before = ft_clock_monotonic_ns();
     for (int i = 0; i < 1000; i++) {
@@ -125,6 +152,7 @@ int main(void) {
 #ifdef __linux__
     a_fork_is_noticed_and_draws_its_own_ids(raw_clone);
 #endif
+    a_generator_copied_by_fork_is_not_used();
     clocks_go_forward_and_agree_with_the_system();
     printf("%s test_ids\n", expect_failures ? "FAILED" : "ok");
     return expect_result();

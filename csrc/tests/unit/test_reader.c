@@ -168,6 +168,28 @@ static void a_ticket_without_a_writer_is_pending_until_it_is_lapped(void) {
     close_all();
 }
 
+static void a_ticket_lapped_during_a_read_is_lost(void) {
+    open_all(4);
+    push_keys(0, 4);
+    ft_slot_commit(slot_of(first + 1), first + 5);
+    EXPECT(read_at(0) == 3 && counted(3, 1, 0));
+    EXPECT(record_matches(&batch.records[1], 2) && batch.tickets[1] == first + 2);
+    close_all();
+}
+
+/* The writer never comes back, so its slot never changes, and every lap one more push gives way to it. */
+static void a_slot_stuck_for_ever_keeps_one_ticket_pending(void) {
+    open_all(4);
+    stall();
+    for (uint64_t lap = 0; lap < 5; lap++) {
+        push_keys(lap * 4 + 1, lap * 4 + 5);
+        for (int i = 0; i < 3; i++)
+            read_at((int64_t)(3 * lap + (uint64_t)i) * FT_STEP_OVER_NS);
+        EXPECT(counted(3 * (lap + 1), lap + 1, 1) && ring_dropped(&ring, FT_DROP_BUSY) == lap + 1);
+    }
+    close_all();
+}
+
 static void a_push_that_gave_way_is_pending_then_lost(void) {
     open_all(4);
     uint64_t stalled = stall();
@@ -312,6 +334,8 @@ int main(void) {
         a_stepped_over_record_is_delivered_when_it_is_complete();
         a_writer_that_finishes_in_time_keeps_its_turn();
         a_ticket_without_a_writer_is_pending_until_it_is_lapped();
+        a_ticket_lapped_during_a_read_is_lost();
+        a_slot_stuck_for_ever_keeps_one_ticket_pending();
         a_push_that_gave_way_is_pending_then_lost();
         more_pending_than_the_list_holds_are_counted_as_lost();
         pending_records_respect_the_limit_of_a_read();

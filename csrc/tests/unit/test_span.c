@@ -129,6 +129,7 @@ static void clipping_never_splits_a_character(void) {
     EXPECT(CLIP("\xe4\xb8\xad\xe4\xb8\xad", 5) == 3 && CLIP("\xe4\xb8\xad", 2) == 0 && CLIP("\xe4\xb8\xad", 1) == 0);
     EXPECT(CLIP("\xf0\x9f\x98\x80!", 1) == 0 && CLIP("\xf0\x9f\x98\x80!", 3) == 0 && CLIP("\xf0\x9f\x98\x80!", 4) == 4);
     EXPECT(CLIP("\x80\x80\x80\x80\x80\x80\x80\x80", 6) == 6);
+    EXPECT(CLIP("a\x80\x80\x80\x80\x80\x80\x80", 6) == 6);
     EXPECT(CLIP("\x80\x80", 1) <= 1);
 }
 

@@ -97,6 +97,13 @@ static void indices_that_are_none_give_no_string(void) {
         memcpy(ring.strtab.bytes + 8, &lies[i], 2);
         expect_no_string(1);
     }
+    const uint16_t three = 3;
+    atomic_store(&ring.header->strtab_used, 16);
+    memcpy(ring.strtab.bytes, &three, 2);
+    expect_no_string(0);
+    memcpy(ring.strtab.bytes + 16, &three, 2);
+    expect_no_string(2);
+    atomic_store(&ring.header->strtab_used, UINT64_MAX);
     const uint16_t past_the_end = 7;
     memcpy(ring.strtab.bytes + 4096 - 8, &past_the_end, 2);
     expect_no_string(511);

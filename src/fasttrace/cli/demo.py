@@ -125,13 +125,13 @@ class Demo:
         rows_max = max(self.console.height - 8, 5)
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while calls.is_alive():
-                live.update(spans_table(self.collector.spans, rows_max), refresh=True)
+                live.update(spans_table(self.collector.spans, self.console.width, rows_max), refresh=True)
                 calls.join(FRAME_S)
 
     def _report(self) -> None:
         from .table import spans_table
 
-        self.console.print(spans_table(self.collector.spans))
+        self.console.print(spans_table(self.collector.spans, self.console.width))
         self._print_facts(self._places())
         if not self.arguments.no_overhead:
             with self.console.status("measuring what fasttrace adds to a call…"):
@@ -189,6 +189,6 @@ def _overheads() -> Iterator[tuple[str, str]]:
 
 def _overhead_text(figure: Overhead) -> str:
     return (
-        f"{figure.added_us:.2f} µs added to a call that takes {figure.plain_us:.0f} µs without network "
-        f"(thread CPU, median over {figure.calls} calls each way)"
+        f"{figure.added_us:.2f} µs added to a call; without network the SDK itself takes {figure.sdk_us:.0f} µs "
+        f"(CPU of the calling thread, {figure.calls:,} calls)"
     )

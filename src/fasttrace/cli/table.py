@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Span = Mapping[str, Any]
+    Cell = Text | str
 
+NARROW = 118
 UNKNOWN = Text("·", style="dim")
 STATUS_STYLE = {"success": "green", "error": "red", "timeout": "red"}
 PROVIDER_KINDS = ("llm", "embedding")
@@ -43,28 +47,38 @@ def totals(spans: Sequence[Span]) -> Totals:
     )
 
 
-def spans_table(spans: Sequence[Span], rows_max: int | None = None) -> Table:
-    """The table; with rows_max only its last rows, for a terminal of that height."""
-    table = Table(title="spans, as the collector received them", title_justify="left", title_style="bold", expand=False)
+class Column(NamedTuple):
+    """One column: its heading, a span's cell, the cell under all spans, and the terminals it is for."""
+
+    heading: str
+    cell: Callable[[Span], Cell]
+    total: Callable[[Totals], Cell]
+    is_number: bool = True
+    when_narrow: bool = True
+    when_wide: bool = True
+
+
+def spans_table(spans: Sequence[Span], width: int, rows_max: int | None = None) -> Table:
+    """The table for a terminal of that width; with rows_max only its last rows, for one of that height."""
+    is_narrow = width < NARROW
+    columns = [column for column in COLUMNS if (column.when_narrow if is_narrow else column.when_wide)]
+    table = Table(
+        title="spans, as the collector received them",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD if is_narrow else box.ROUNDED,
+        pad_edge=not is_narrow,
+    )
     table.add_column("span", no_wrap=True)
-    table.add_column("model", no_wrap=True)
-    for name in ("in", "cached", "out", "cost $", "ms"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    rows = [_row(depth, span) for depth, span in as_tree(spans)]
+    for column in columns:
+        table.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
+    rows = [(_label(depth, span), *(column.cell(span) for column in columns)) for depth, span in as_tree(spans)]
     for row in rows if rows_max is None else rows[-rows_max:]:
         table.add_row(*row)
-    total = totals(spans)
     table.add_section()
+    total = totals(spans)
     table.add_row(
-        Text(f"{total.spans} spans, {total.calls} calls", style="bold"),
-        "",
-        f"{total.input_tokens:,}",
-        f"{total.cache_read_tokens:,}",
-        f"{total.output_tokens:,}",
-        _dollars(total.cost_usd),
-        "",
-        f"{total.failed} failed",
+        Text(f"{total.spans} spans, {total.calls} calls", style="bold"), *(column.total(total) for column in columns)
     )
     return table
 
@@ -86,33 +100,72 @@ def as_tree(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
     return below(None, 0)
 
 
-def _row(depth: int, span: Span) -> list[Text | str]:
-    is_call = span["kind"] in PROVIDER_KINDS
-    label = span["operation"] if is_call else span["name"]
-    return [
-        Text(f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{label}", style="" if is_call else "bold cyan"),
-        span.get("model_id", UNKNOWN) if is_call else "",
-        *(_count(span, name) for name in ("input_tokens", "cache_read_tokens", "output_tokens")),
-        _dollars(span["cost_usd"]) if "cost_usd" in span else UNKNOWN if is_call else "",
-        f"{float(span['duration_ms']):.1f}",
-        _status(span),
-    ]
+def _label(depth: int, span: Span) -> Cell:
+    text = span["operation"] if _is_call(span) else span["name"]
+    branch = f"{'   ' * (depth - 1)}└─ " if depth else ""
+    return Text(f"{branch}{text}", style="" if _is_call(span) else "bold cyan")
 
 
-def _count(span: Span, name: str) -> Text | str:
-    if name in span:
-        return f"{span[name]:,}"
-    return UNKNOWN if span["kind"] in PROVIDER_KINDS else ""
+def _is_call(span: Span) -> bool:
+    return span["kind"] in PROVIDER_KINDS
 
 
-def _dollars(amount: Decimal | int) -> str:
-    return f"{amount:.8f}"
+def _known(span: Span, field: str, show: Callable[[Any], Cell]) -> Cell:
+    """A field of a call; a dot where it is unknown, nothing where it makes no sense."""
+    if field in span:
+        return show(span[field])
+    return UNKNOWN if _is_call(span) else ""
 
 
-def _status(span: Span) -> Text:
+def _count(field: str) -> Callable[[Span], Cell]:
+    return lambda span: _known(span, field, "{:,}".format)
+
+
+def _cost(decimals: int) -> Callable[[Any], str]:
+    return f"{{:.{decimals}f}}".format
+
+
+def _model(span: Span) -> Cell:
+    return _known(span, "model_id", str)
+
+
+def _undated_model(span: Span) -> Cell:
+    return _known(span, "model_id", lambda name: re.sub(r"-\d{4}-\d\d-\d\d$", "", name))
+
+
+def _status(span: Span) -> Cell:
     text = span["status"]
     if "http_status" in span and text != "success":
         text = f"{span['http_status']} {span.get('error_type', '').rpartition('.')[2]}"
     if span.get("retries"):
         text += f", {span['retries']} retried"
     return Text(text, style=STATUS_STYLE.get(span["status"], "yellow"))
+
+
+def _short_status(span: Span) -> Cell:
+    text = "ok" if span["status"] == "success" else str(span.get("http_status", span["status"]))
+    return Text(text, style=STATUS_STYLE.get(span["status"], "yellow"))
+
+
+COLUMNS = (
+    Column("model", _model, lambda total: "", is_number=False, when_narrow=False),
+    Column("model", _undated_model, lambda total: "", is_number=False, when_wide=False),
+    Column("in", _count("input_tokens"), lambda total: f"{total.input_tokens:,}"),
+    Column("cached", _count("cache_read_tokens"), lambda total: f"{total.cache_read_tokens:,}", when_narrow=False),
+    Column("out", _count("output_tokens"), lambda total: f"{total.output_tokens:,}"),
+    Column(
+        "cost $",
+        lambda span: _known(span, "cost_usd", _cost(8)),
+        lambda total: _cost(8)(total.cost_usd),
+        when_narrow=False,
+    ),
+    Column(
+        "cost $",
+        lambda span: _known(span, "cost_usd", _cost(6)),
+        lambda total: _cost(6)(total.cost_usd),
+        when_wide=False,
+    ),
+    Column("ms", lambda span: f"{float(span['duration_ms']):.1f}", lambda total: ""),
+    Column("status", _status, lambda total: f"{total.failed} failed", is_number=False, when_narrow=False),
+    Column("status", _short_status, lambda total: f"{total.failed} bad", is_number=False, when_wide=False),
+)

@@ -183,16 +183,21 @@ if TYPE_CHECKING:
             """One finished span, from Python: fields by wire name; codes as their strings, durations in ns, cost in
             pico-USD, text as str, JSON fields as bytes of ready JSON, lists as sequences of str."""
 
+    # Inside Core these names are its own attributes.
+    AnyRing = Ring
+    AnyRecorder = Recorder
+    AnyPriceTable = PriceTable
+
     class Core(Protocol):
         """What `_native` and `_pure` both export."""
 
         BACKEND: str
-        Ring: type[Ring]
-        Recorder: type[Recorder]
-        PriceTable: type[PriceTable]
+        Ring: type[AnyRing]
+        Recorder: type[AnyRecorder]
+        PriceTable: type[AnyPriceTable]
 
         def new_context(self, parent: SpanContext | None) -> SpanContext: ...
-        def method(self, original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any: ...
+        def method(self, original: Callable[..., Any], spec: CallSpec, recorder: AnyRecorder) -> Any: ...
         def switch(self, method: Any, is_on: bool) -> None:
             """Turn the recording of one method on or off; off, it is a plain call."""
 

@@ -109,4 +109,5 @@ cdef extern from "types.h":
     object ft_method_new(object original, object spec, object owner, ft_recorder *recorder)
     bint ft_method_switch(object method, bint is_on) except False
     object ft_new_context(object parent)
+    object ft_span_context_type()
     bint ft_is_context(object value)

@@ -1,10 +1,11 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+# cython: language_level=3, freethreading_compatible=True, auto_pickle=False, autotestdict=False
 """The native core: thin classes over csrc/. The contract is core/_api.py; the theory is in csrc/README.md.
 
 The recording path is C alone (csrc/python/). What stands here runs on the exporter thread or once per process: rings,
 batches and prices as Python objects, with the copying and the encoding done without the GIL.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport errno
@@ -18,6 +19,7 @@ from fasttrace.core import _api, _report, _text
 BACKEND = "native"
 
 ft_types_ready(_api.CURRENT, _text.clean, _text.render_param, _report.report)
+SpanContext = ft_span_context_type()
 
 
 cdef ft_region_shape region_shape(shape):
@@ -62,6 +64,7 @@ def switch(method, bint is_on):
     ft_method_switch(method, is_on)
 
 
+@cython.final
 cdef class Ring:
     """A process's ring over a file descriptor, or over anonymous memory for `fd` -1. Never unmapped."""
 
@@ -112,6 +115,7 @@ cdef class Ring:
             ft_ring_dropped(self.native, FT_DROP_CONTENT_TOO_LARGE))
 
 
+@cython.final
 cdef class Batch:
     """Spans copied out of the ring, not yet acknowledged."""
 
@@ -178,6 +182,7 @@ cdef class Batch:
             ft_buf_free(&buf)
 
 
+@cython.final
 cdef class PriceTable:
     """(provider, model) to Price, None for a model known to have none. Bounded; `put` is False when full."""
 
@@ -223,6 +228,7 @@ cdef class PriceTable:
         return pico_usd if ft_price_cost(&price, &record, &pico_usd) else None
 
 
+@cython.final
 cdef class Recorder:
     """The recording path's anchor: which ring, which prices, whether recording is on."""
 

@@ -21,6 +21,7 @@ MAX_KEYS = 128
 MAX_KEY_BYTES = 128
 MAX_ITEMS = 1024
 MAX_JSON_CHARACTERS = 65_536
+MAX_HEX_CHARACTERS = 320
 PARAM_TEXT_BYTES = 64
 TRUNCATED = "<truncated>"
 UNSERIALISABLE = "<unserialisable>"
@@ -91,11 +92,8 @@ def _number(value: bool | int | float) -> str:
 
 
 def _large_integer(value: int) -> str:
-    """Beyond what decimal digits are good for (and Python 3.11 refuses to print) the digits are hexadecimal."""
-    return f'"{value:d}"' if value.bit_length() <= 1024 else f'"{hex(value)[:TRUNCATED_INTEGER_CHARACTERS]}"'
-
-
-TRUNCATED_INTEGER_CHARACTERS = 320
+    """Beyond what decimal digits are good for (and newer Pythons refuse to print) hexadecimal, and cut."""
+    return f'"{value:d}"' if value.bit_length() <= 1024 else f'"{hex(value)[:MAX_HEX_CHARACTERS]}"'
 
 
 class _Renderer:
@@ -168,7 +166,7 @@ def _valid(text: str) -> str:
 # Secrets by their own shape, not by the words around them: what may stand in an exception's text or a traceback.
 _SECRETS = r"""
     -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
-  | (?<![A-Za-z0-9_-]) (?:sk-|gsk_|xai-) [A-Za-z0-9_\-*.]{8,}
+  | (?<![A-Za-z0-9_-]) (?:sk-|gsk_|xai-) (?=[A-Za-z_\-.]*[0-9*]) [A-Za-z0-9_\-*.]{8,}
   | (?<![A-Za-z0-9_-]) AIza [A-Za-z0-9_-]{20,}
   | (?<![A-Za-z0-9]) (?:AKIA|ASIA) [A-Z0-9]{12,}
   | (?<![A-Za-z0-9_-]) eyJ [A-Za-z0-9_-]{4,} \. [A-Za-z0-9_-]+ (?: \. [A-Za-z0-9_-]+ )?

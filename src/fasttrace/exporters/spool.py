@@ -150,8 +150,9 @@ class Spool:
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
-                    name, size = self._recover(entry.name), _size_of(entry)
-                    if name and size >= 0:
+                    size = _size_of(entry)  # before the entry is renamed
+                    name = self._recover(entry.name) if size >= 0 else None
+                    if name:
                         found.append((name, size))
         except FileNotFoundError:
             found = []

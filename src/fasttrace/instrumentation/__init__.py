@@ -1,6 +1,6 @@
 """What is patched, and how. One file a provider; the registry finds and undoes, the core's call driver records.
 
-Turning an SDK on imports nothing of it: its methods are patched when the application imports it, or at once if it has.
+Turning an SDK on imports nothing of it, nor our file about it: both wait until the application imports the SDK.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fasttrace.core import core
-from fasttrace.instrumentation import openai
 from fasttrace.instrumentation.registry import Instrumentation
 from fasttrace.trace.tracer import PROCESSOR
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fasttrace.core._api import CallSpec
-
-SDKS = {"openai": openai.patches}
+    from fasttrace.instrumentation.registry import Patch
 
 _lock = threading.RLock()
 _instrumentations: dict[str, Instrumentation] = {}
@@ -28,12 +26,22 @@ def _method(original: Callable[..., Any], spec: CallSpec) -> Any:
     return core.method(original, spec, PROCESSOR.recorder)
 
 
+def _openai() -> list[Patch]:
+    from fasttrace.instrumentation import openai
+
+    return openai.patches(_method, core.switch)
+
+
+# Package → its table of patches, asked for when the package has been imported.
+SDKS = {"openai": _openai}
+
+
 def _instrumentation(name: str) -> Instrumentation:
     if name not in SDKS:
         raise ValueError(f"no instrumentation for {name!r}; there is one for: {', '.join(SDKS)}")
     with _lock:
         if name not in _instrumentations:
-            _instrumentations[name] = Instrumentation(SDKS[name](_method, core.switch))
+            _instrumentations[name] = Instrumentation(name, SDKS[name])
         return _instrumentations[name]
 
 

@@ -126,10 +126,14 @@ WATCH = ImportWatch()
 
 
 class Instrumentation:
-    """The patches of one SDK: applied as its modules come, undone together. Idempotent both ways."""
+    """The patches of one SDK: applied as its modules come, undone together. Idempotent both ways.
 
-    def __init__(self, patches: Sequence[Patch]) -> None:
-        self._patches = patches
+    package: what is waited for; table: the patches, asked for once, when the package has been imported.
+    """
+
+    def __init__(self, package: str, table: Callable[[], Sequence[Patch]]) -> None:
+        self._package = package
+        self._table = table
         self._lock = threading.RLock()
         self._applied: dict[tuple[int, str], _Applied] = {}
         self._callbacks: list[Callable[[ModuleType], None]] = []
@@ -144,11 +148,19 @@ class Instrumentation:
         with self._lock:
             if self._callbacks:
                 return
-            by_module: dict[str, list[Patch]] = {}
-            for patch in self._patches:
-                by_module.setdefault(patch.module, []).append(patch)
-            waits = [(name, self._patcher(patches)) for name, patches in by_module.items()]
-            self._callbacks = [callback for _, callback in waits]
+            self._callbacks = [self._arrived]
+        WATCH.wait(self._package, self._arrived)
+
+    def _arrived(self, package: ModuleType) -> None:
+        """The package is there: patch those of its modules that are, wait for the others."""
+        by_module: dict[str, list[Patch]] = {}
+        for patch in self._table():
+            by_module.setdefault(patch.module, []).append(patch)
+        waits = [(name, self._patcher(patches)) for name, patches in by_module.items()]
+        with self._lock:
+            if not self._callbacks:
+                return
+            self._callbacks = [self._arrived, *(callback for _, callback in waits)]
         for name, callback in waits:
             WATCH.wait(name, callback)
 

@@ -66,7 +66,7 @@ class Processor:
     def _start(self) -> None:
         """The recorder's call for a ring, at the first span of a process. Never raises."""
         self._check_process()
-        if self._is_down:  # not under the lock: `shutdown` may hold it for a while
+        if self._is_down or not self.config.enabled:  # before the lock: `shutdown` may hold it for a while
             return
         with self._lock:
             if self._is_starting or self._worker is not None:

@@ -243,7 +243,6 @@ class Worker:
                 self.wakeup.wait(UNFINISHED_WAIT_S)  # a producer is in the middle of the oldest one
                 continue
             empty_reads = 0
-            self._take(batch)
             self._settled(batch, delivery.deliver(batch))
 
     def _is_batch_due(self, goal: int) -> bool:
@@ -255,10 +254,6 @@ class Worker:
         for batch in self._backlog[:]:
             self._backlog.remove(batch)
             self._settled(batch, delivery.deliver(batch))
-
-    def _take(self, batch: EncodedBatch) -> None:
-        if batch.writer == self._writer:
-            self._in_hand += batch.span_count
 
     def _settled(self, batch: EncodedBatch, left: list[EncodedBatch]) -> None:
         """Count a batch as done, but for the pieces left of it."""
@@ -273,18 +268,19 @@ class Worker:
             self._ring.acknowledge(self._read_up_to)
 
     def _encoded_next(self, delivery: Delivery) -> EncodedBatch | None:
-        """The next spans of the ring as bytes; None when none can be had."""
+        """The next spans of the ring as bytes, in hand until they are settled; None when none can be had."""
         spans = self._ring.read(self._config.batch_size, BATCH_MAX_BYTES)
         self._read_up_to = spans.next_ticket
-        if not spans.count:
-            self._acknowledge()
-            return None
+        self._in_hand += spans.count
         try:
-            return self._encode(spans)
+            if spans.count:
+                return self._encode(spans)
         except Exception:
             report("encode", "%d spans could not be encoded: dropped", spans.count, exc_info=True)
             delivery.tally.drop("unencodable", spans.count)
-            return None
+            self._in_hand -= spans.count
+        self._acknowledge()
+        return None
 
     def _encode(self, spans: Batch) -> EncodedBatch:
         from fasttrace.exporters.base import EncodedBatch
@@ -314,8 +310,7 @@ class Worker:
         """Send a segment; while somebody waits, all that this process spooled. Whether it is worth going on."""
         while not self._backlog:
             has_more, left = delivery.replay()
-            for piece in left:
-                self._take(piece)
+            self._in_hand += sum(piece.span_count for piece in left if piece.writer == self._writer)
             self._backlog += left
             is_awaited = waiters and delivery.tally.spooled and time.monotonic() < waiters[-1].deadline_s
             if not has_more or not is_awaited or self._is_batch_due(0):
@@ -356,7 +351,6 @@ class Worker:
             batch = self._encoded_next(delivery)
             if batch is None:
                 return
-            self._take(batch)
             self._settled(batch, delivery.spool_only(batch))
 
     def _is_pressed(self) -> bool:

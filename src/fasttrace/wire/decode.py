@@ -11,6 +11,7 @@ import zlib
 from typing import Any, NoReturn
 
 DECODED_MAX_BYTES = 64 << 20
+ZSTD_PIECE_BYTES = 1024  # no piece of this size inflates to more than 32 MiB
 ENCODINGS = ("", "none", "identity", "gzip", "zstd")
 
 
@@ -72,22 +73,15 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
 def _unzstd_by_package(body: bytes, max_bytes: int) -> bytes:
     import zstandard
 
-    plain = zstandard.ZstdDecompressor().stream_reader(body).read(max_bytes + 1)
-    if len(plain) <= max_bytes and not _is_whole_frame(body, len(plain)):
-        raise DecodeError("cut short")
-    return plain
-
-
-def _is_whole_frame(body: bytes, decoded_bytes: int) -> bool:
-    """A frame says how long it is, or its end has to be looked for (its size is known to be harmless by now)."""
-    import zstandard
-
-    stated = zstandard.frame_content_size(body)
-    if stated >= 0:
-        return stated == decoded_bytes
     inflater = zstandard.ZstdDecompressor().decompressobj()
-    inflater.decompress(body)
-    return inflater.eof
+    plain = bytearray()
+    for at in range(0, len(body), ZSTD_PIECE_BYTES):
+        plain += inflater.decompress(body[at : at + ZSTD_PIECE_BYTES])
+        if inflater.eof or len(plain) > max_bytes:
+            break
+    if not inflater.eof and len(plain) <= max_bytes:
+        raise DecodeError("cut short")
+    return bytes(plain)
 
 
 def _span(line: bytes, number: int) -> dict[str, Any]:

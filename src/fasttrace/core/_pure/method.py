@@ -323,7 +323,7 @@ def _asynchronous(target: _Target) -> Callable[..., Any]:
             prepared.start()
             target.succeed(prepared, coroutine)
             return coroutine
-        driven = _drive(target, prepared, coroutine)
+        driven: Any = _drive(target, prepared, coroutine)
         driven.__name__, driven.__qualname__ = coroutine.__name__, coroutine.__qualname__
         return driven
 

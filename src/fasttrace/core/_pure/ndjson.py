@@ -1,61 +1,90 @@
 """A batch of spans as NDJSON, byte for byte what csrc/src/ndjson.c writes. Runs on the exporter thread.
 
-One line is built from pieces in schema order. What repeats from span to span (the quoted strings of the table, the
-whole block from `kind` to `server_port`, the second of the timestamp) is kept ready in a `Phrases`. Text is handled as
-str; bytes of ready JSON pass through untouched by way of surrogateescape, invalid UTF-8 in text becomes U+FFFD.
+Most of a line is the same for every call of one kind to one model: names, strings, codes, which numbers are there. All
+that decides this is 40 bytes of the record, so these find a ready `Form`, a %-format of the whole line, and only ids,
+clocks, counts, cost and content are put in. Text is handled as str: bytes of ready JSON pass through untouched by way
+of surrogateescape, invalid UTF-8 in text becomes U+FFFD.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from time import gmtime, strftime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._text import quote
 from . import layout
-from .layout import CODES, COUNTS, FIELDS, FLAG_CONTENT_LOST, FLAG_STREAM, FLAG_UNPRICED, NUMBER, TAG
+from .layout import CODES, COUNTS, FIELDS, FLAG_CONTENT_LOST, FLAG_STREAM, FLAG_UNPRICED, NUMBER, PRESENT, RECORD, TAG
 from .price import UNKNOWN, cost_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .price import PriceTable
     from .ring import Ring
 
-PHRASES_MAX = 4096
+FORMS_MAX = 4096
 LABELS = tuple(f',"{name}":' for name in FIELDS)
-KINDS, STATUSES, USAGE_SOURCES, COST_SOURCES = (
-    ("", *(f',"{field}":"{name}"' for name in names)) for field, names in CODES.items()
-)
+CODE_MEMBERS = tuple(("", *(f',"{field}":"{name}"' for name in names)) for field, names in CODES.items())
+KINDS, STATUSES, USAGE_SOURCES, COST_SOURCES = CODE_MEMBERS
 STRING_NUMBERS = tuple(NUMBER[name] for name in layout.RECORD_STRINGS)
 LIST_NUMBERS = frozenset(NUMBER[name] for name in layout.LISTS)
 
-FIRST_TARGET, LAST_TARGET = NUMBER["operation"], NUMBER["server_address"]
-ERROR_TYPE, ERROR_CODE = NUMBER["error_type"], NUMBER["error_code"]
 RESPONSE_ID, FINISH_REASONS, TOOL_CALLS = NUMBER["response_id"], NUMBER["finish_reasons"], NUMBER["tool_calls"]
-PRICE_VERSION, SERVICE_TIER = NUMBER["price_version"], NUMBER["service_tier"]
-OPERATION_AT, PROVIDER_AT = layout.FIRST_STRING, layout.FIRST_STRING + 2
-MODEL_AT, REQUEST_MODEL_AT = PROVIDER_AT + 1, PROVIDER_AT + 2
-ERROR_TYPE_AT, ERROR_CODE_AT, TIER_AT, VERSION_AT = range(layout.FIRST_STRING + 6, layout.FIRST_STRING + 10)
+ERROR_MESSAGE, ERROR_STACK, REQUEST_PARAMS = NUMBER["error_message"], NUMBER["error_stack"], NUMBER["request_params"]
+TAGS, ATTRIBUTES, OUTPUT = NUMBER["tags"], NUMBER["attributes"], NUMBER["output"]
+CALL_NUMBERS = frozenset((RESPONSE_ID, REQUEST_PARAMS))  # all the content that most calls have
+PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
+    layout.FIRST_STRING + layout.RECORD_STRINGS.index(name)
+    for name in ("provider", "model_id", "request_model", "price_version")
+)
 
 HAS_PORT, HAS_CHUNKS, HAS_HTTP_STATUS, HAS_RETRIES, HAS_COST = (
     1 << NUMBER[name] for name in ("server_port", "chunks", "http_status", "retries", "cost_usd")
 )
-FIRSTS = tuple((1 << NUMBER[name], LABELS[NUMBER[name]], at) for at, name in enumerate(layout.FIRSTS, 18))
-HAS_TIMES = HAS_CHUNKS | FIRSTS[0][0] | FIRSTS[1][0] | FIRSTS[2][0]
-COUNTS_SHIFT = NUMBER["input_tokens"]
-COUNTS_MASK = (1 << len(COUNTS)) - 1
-REQUEST_PARAMS, TAGS, ATTRIBUTES, OUTPUT = (NUMBER[name] for name in ("request_params", "tags", "attributes", "output"))
-CALL_NUMBERS = frozenset((RESPONSE_ID, REQUEST_PARAMS))  # all the content that most calls have
-read_tag = TAG.unpack_from
+FIRSTS = tuple(
+    (1 << NUMBER[name], LABELS[NUMBER[name]], layout.FIRST_FIRST + i) for i, name in enumerate(layout.FIRSTS)
+)
+HAS_TIMES = HAS_CHUNKS | sum(bit for bit, _, _ in FIRSTS)
+COUNT_BITS = tuple((at, 1 << NUMBER[name], LABELS[NUMBER[name]]) for at, name in enumerate(COUNTS, layout.FIRST_COUNT))
+PART_BITS = COUNT_BITS[2:]  # a part of nothing is not written; input and output may be zero
+
+# What of a packed record decides the form: codes, short numbers, flags and string indices; and the presence bits.
+FORM_BYTES = slice(176, 208)
+PRESENT_BYTES = slice(8 * PRESENT, 8 * PRESENT + 8)
 
 Texts = dict[int, bytes]
 Lists = dict[int, list[bytes]]
 NO_TEXTS: Texts = {}
 NO_LISTS: Lists = {}
+read_tag = TAG.unpack_from
 
 
-def fixed(value: int, unit: int, decimals: int) -> str:
-    """value / unit as a fixed-point number without trailing zeros; unit is 10 to the power of `decimals`."""
-    whole, part = divmod(value, unit)
-    return f"{whole}.{part:0{decimals}d}".rstrip("0") if part else f"{whole}"
+class Form(NamedTuple):
+    """A line ready but for what differs: a %-format, and which of the values (`layout.RECORD`, then `Made`) go in."""
+
+    line: str
+    pick: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    parts: tuple[int, ...]
+    has_times: bool
+    has_cost: bool
+
+
+# Texts made for each record, behind the record's own 43 values.
+PARENT, SECOND, FRACTION_NS, DURATION, TIMES, ERRORS, REPLY, COST, CONTEXT = range(43, 52)
+
+
+def fixed(value: int, unit: int, form: str) -> str:
+    """value / unit as a fixed-point number without trailing zeros; `form` has a zero for each of the unit's."""
+    return (form % divmod(value, unit)).rstrip("0").rstrip(".") if value else "0"
+
+
+MS, MS_FORM = 1_000_000, "%d.%06d"
+USD, USD_FORM = 1_000_000_000_000, "%d.%012d"
+
+
+def quoted(data: bytes) -> str:
+    return quote(data.decode("utf-8", "replace"))
 
 
 def index_content(content: bytes) -> tuple[Texts, Lists]:
@@ -76,197 +105,177 @@ def index_content(content: bytes) -> tuple[Texts, Lists]:
     return texts, lists
 
 
-def quoted(data: bytes) -> str:
-    return quote(data.decode("utf-8", "replace"))
+def with_label(number: int, text: str) -> str:
+    return f"{LABELS[number]}{text}" if text else ""
 
 
-class Phrases:
-    """Rendered text that repeats between the spans of one ring."""
-
-    __slots__ = ("_counts", "_quoted", "_ring", "_second", "_second_text", "_targets")
-
-    def __init__(self, ring: Ring) -> None:
-        self._ring = ring
-        self._quoted: dict[int, str] = {}
-        self._targets: dict[tuple[int, ...], str] = {}
-        self._counts: dict[int, tuple[tuple[int, str, bool], ...]] = {}
-        self._second = -1
-        self._second_text = ""
-
-    def string(self, index: int) -> str:
-        """The quoted string of the table, "" where the index is not one."""
-        text = self._quoted.get(index)
-        if text is None:
-            data = self._ring.string(index)
-            text = "" if data is None else quoted(data)
-            if data is not None:
-                self._quoted[index] = text
-        return text
-
-    def member(self, number: int, index: int, texts: Texts) -> str:
-        """A record string: by its index, or from the content where there is none."""
-        if index:
-            text = self.string(index)
-            return f"{LABELS[number]}{text}" if text else ""
-        data = texts.get(number)
-        return f"{LABELS[number]}{quoted(data)}" if data else ""
-
-    def target(self, values: list[int], texts: Texts) -> str:
-        """`kind` to `server_port`."""
-        key = (values[22], values[28] if values[6] & HAS_PORT else -1, *values[30:36])
-        if 0 not in key[2:] or not texts:
-            known = self._targets.get(key)
-            if known is None:
-                known = self._render_target(key, NO_TEXTS)
-                if len(self._targets) >= PHRASES_MAX:
-                    self._targets.clear()
-                self._targets[key] = known
-            return known
-        return self._render_target(key, texts)
-
-    def _render_target(self, key: tuple[int, ...], texts: Texts) -> str:
-        kind, port, *indices = key
-        parts = [KINDS[kind] if kind < len(KINDS) else ""]
-        parts += [self.member(number, index, texts) for number, index in enumerate(indices, FIRST_TARGET)]
-        parts.append(f',"server_port":{port}' if port >= 0 else "")
-        return "".join(parts)
-
-    def timestamp(self, unix_ns: int) -> str:
-        second, fraction_ns = divmod(unix_ns if unix_ns > 0 else 0, 1_000_000_000)
-        if second != self._second:
-            self._second_text = strftime(',"timestamp":"%Y-%m-%dT%H:%M:%S.', gmtime(second))
-            self._second = second
-        return f'{self._second_text}{fraction_ns:09d}Z"'
-
-    def counts(self, bits: int) -> tuple[tuple[int, str, bool], ...]:
-        """Place, label and whether zero is left out, of each count in `bits`."""
-        plan = self._counts.get(bits)
-        if plan is None:
-            plan = tuple(
-                (layout.FIRST_COUNT + i, f',"{name}":', i > 1) for i, name in enumerate(COUNTS) if bits >> i & 1
-            )
-            self._counts[bits] = plan
-        return plan
+def text_members(texts: Texts, first: int, last: int) -> str:
+    return "".join(
+        [with_label(number, quoted(texts[number])) for number in range(first, last + 1) if texts.get(number)]
+    )
 
 
-def line(values: list[int], content: bytes, phrases: Phrases) -> str:
-    """One span without its resource and its end."""
-    texts, lists = index_content(content) if content else (NO_TEXTS, NO_LISTS)
-    present, flags = values[layout.PRESENT], values[layout.FLAGS]
-    parent = f',"parent_span_id":"{values[3]:016x}"' if values[3] else ""
-    parts = [
-        f'{{"schema_version":"1.0","trace_id":"{values[0]:016x}{values[1]:016x}","span_id":"{values[2]:016x}"{parent}',
-        phrases.target(values, texts),
-        phrases.timestamp(values[4]),
-        ',"duration_ms":',
-        fixed(values[5], 1_000_000, 6),
-    ]
-    if flags & FLAG_STREAM or present & HAS_TIMES:
-        parts.append(_times(values))
-    parts.append(STATUSES[values[23]] if values[23] < len(STATUSES) else "")
-    parts.append(_outcome(values, texts, lists, phrases))
-    for at, label, is_part in phrases.counts(present >> COUNTS_SHIFT & COUNTS_MASK):
-        if values[at] or not is_part:
-            parts.append(f"{label}{values[at]}")
-    parts.append(_cost(values, texts, phrases))
-    if texts or lists or flags & FLAG_CONTENT_LOST:
-        parts.append(_context(texts, lists, bool(flags & FLAG_CONTENT_LOST)))
-    return "".join(parts)
+def json_members(texts: Texts, first: int, last: int) -> str:
+    found = [number for number in range(first, last + 1) if texts.get(number)]
+    return "".join([with_label(number, texts[number].decode("utf-8", "surrogateescape")) for number in found])
 
 
-def _times(values: list[int]) -> str:
-    present = values[layout.PRESENT]
-    parts = [',"stream":true' if values[layout.FLAGS] & FLAG_STREAM else ""]
-    parts += [f"{label}{fixed(values[at], 1_000_000, 6)}" for bit, label, at in FIRSTS if present & bit]
-    parts.append(f',"chunks":{values[layout.CHUNKS]}' if present & HAS_CHUNKS else "")
-    return "".join(parts)
-
-
-def _outcome(values: list[int], texts: Texts, lists: Lists, phrases: Phrases) -> str:
-    """`error_type` to `tool_calls`."""
-    present, text = values[layout.PRESENT], ""
-    if values[ERROR_TYPE_AT] or values[ERROR_CODE_AT] or texts:
-        text = phrases.member(ERROR_TYPE, values[ERROR_TYPE_AT], texts)
-        text += phrases.member(ERROR_CODE, values[ERROR_CODE_AT], texts)
-        text += _texts(texts, ERROR_CODE + 1, ERROR_CODE + 3)
-    if present & HAS_HTTP_STATUS:
-        text += f',"http_status":{values[layout.HTTP_STATUS]}'
-    if present & HAS_RETRIES and values[layout.RETRIES]:
-        text += f',"retries":{values[layout.RETRIES]}'
-    response_id = texts.get(RESPONSE_ID)
-    if response_id:
-        text += f"{LABELS[RESPONSE_ID]}{quoted(response_id)}"
-    return f"{text}{_list(lists, FINISH_REASONS)}{_list(lists, TOOL_CALLS)}" if lists else text
-
-
-def _texts(texts: Texts, first: int, end: int) -> str:
-    return "".join([f"{LABELS[number]}{quoted(texts[number])}" for number in range(first, end) if texts.get(number)])
-
-
-def _list(lists: Lists, number: int) -> str:
+def list_member(lists: Lists, number: int) -> str:
     return f"{LABELS[number]}[{','.join([quoted(item) for item in lists[number]])}]" if number in lists else ""
 
 
-def _json(texts: Texts, number: int) -> str:
-    data = texts.get(number)
-    return f"{LABELS[number]}{data.decode('utf-8', 'surrogateescape')}" if data else ""
+def code_member(members: tuple[str, ...], code: int) -> str:
+    return members[code] if code < len(members) else ""
 
 
-def _cost(values: list[int], texts: Texts, phrases: Phrases) -> str:
-    """`usage_source` to `service_tier`."""
-    usage, source = values[layout.USAGE_SOURCE], values[layout.COST_SOURCE]
-    text = USAGE_SOURCES[usage] if usage < len(USAGE_SOURCES) else ""
-    if values[layout.PRESENT] & HAS_COST:
-        text += f',"cost_usd":{fixed(values[layout.COST], 1_000_000_000_000, 12)}'
-    if source < len(COST_SOURCES):
-        text += COST_SOURCES[source]
-    text += phrases.member(PRICE_VERSION, values[VERSION_AT], texts)
-    return text + phrases.member(SERVICE_TIER, values[TIER_AT], texts)
+def times_of(values: tuple[int, ...]) -> str:
+    """`first_chunk_ms` to `chunks`."""
+    present = values[PRESENT]
+    text = "".join([f"{label}{fixed(values[at], MS, MS_FORM)}" for bit, label, at in FIRSTS if present & bit])
+    return f'{text},"chunks":{values[layout.CHUNKS]}' if present & HAS_CHUNKS else text
 
 
-def _context(texts: Texts, lists: Lists, is_lost: bool) -> str:
-    """`request_params` to `output`."""
-    text = _json(texts, REQUEST_PARAMS) if REQUEST_PARAMS in texts else ""
-    if TAGS in lists or not texts.keys() <= CALL_NUMBERS:
-        text += _texts(texts, REQUEST_PARAMS + 1, TAGS) + _list(lists, TAGS) + _texts(texts, TAGS + 1, ATTRIBUTES)
-        text += "".join([_json(texts, number) for number in range(ATTRIBUTES, OUTPUT + 1)])
-    return f'{text},"attributes":{{"fasttrace.content_lost":true}}' if is_lost else text
+def context_of(texts: Texts, lists: Lists) -> str:
+    """`session_id` to `output`, but for `request_params`."""
+    text = text_members(texts, REQUEST_PARAMS + 1, TAGS - 1) + list_member(lists, TAGS)
+    return text + text_members(texts, TAGS + 1, ATTRIBUTES - 1) + json_members(texts, ATTRIBUTES, OUTPUT)
+
+
+class Writer:
+    """Writes the lines of one ring; keeps its forms and the second of the last timestamp."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._forms: dict[bytes, Form] = {}
+        self._second = -1
+        self._second_text = ""
+
+    def line(self, record: bytes, content: bytes) -> str:
+        """One span without its resource and its end."""
+        values = RECORD.unpack(record)
+        texts, lists = index_content(content) if content else (NO_TEXTS, NO_LISTS)
+        is_plain = not lists and texts.keys() <= CALL_NUMBERS
+        form = self._form(record, values, texts, is_plain)
+        for at in form.parts:
+            if not values[at]:
+                return self.line(without_zero_parts(values), content)
+        second, fraction_ns = divmod(values[4] if values[4] > 0 else 0, 1_000_000_000)
+        if second != self._second:
+            self._set_second(second)
+        response_id, params = texts.get(RESPONSE_ID), texts.get(REQUEST_PARAMS)
+        reply = f"{LABELS[RESPONSE_ID]}{quoted(response_id)}" if response_id else ""
+        context = f"{LABELS[REQUEST_PARAMS]}{params.decode('utf-8', 'surrogateescape')}" if params else ""
+        errors = ""
+        if not is_plain:
+            errors = text_members(texts, ERROR_MESSAGE, ERROR_STACK)
+            reply += list_member(lists, FINISH_REASONS) + list_member(lists, TOOL_CALLS)
+            context += context_of(texts, lists)
+        made = (
+            f',"parent_span_id":"{values[3]:016x}"' if values[3] else "",
+            *(self._second_text, fraction_ns, fixed(values[5], MS, MS_FORM)),
+            times_of(values) if form.has_times else "",
+            *(errors, reply),
+            fixed(values[7], USD, USD_FORM) if form.has_cost else "",
+            context,
+        )
+        return form.line % form.pick(values + made)
+
+    def _set_second(self, second: int) -> None:
+        self._second_text = strftime("%Y-%m-%dT%H:%M:%S.", gmtime(second))
+        self._second = second
+
+    # ---- forms ----
+
+    def _form(self, record: bytes, values: tuple[int, ...], texts: Texts, is_plain: bool) -> Form:
+        if not is_plain and any(number in texts for number in STRING_NUMBERS):
+            return self._new_form(values, texts)
+        key = record[FORM_BYTES] + record[PRESENT_BYTES]
+        form = self._forms.get(key)
+        if form is None:
+            form = self._new_form(values, NO_TEXTS)
+            if len(self._forms) >= FORMS_MAX:
+                self._forms.clear()
+            self._forms[key] = form
+        return form
+
+    def _string(self, values: tuple[int, ...], which: int, texts: Texts) -> str:
+        """A record string as a member: by its index, or from the content where there is none."""
+        index = values[layout.FIRST_STRING + which]
+        data = self._ring.string(index) if index else texts.get(STRING_NUMBERS[which])
+        return with_label(STRING_NUMBERS[which], quoted(data)).replace("%", "%%") if data else ""
+
+    def _new_form(self, values: tuple[int, ...], texts: Texts) -> Form:
+        present, flags = values[PRESENT], values[layout.FLAGS]
+        strings = [self._string(values, which, texts) for which in range(len(STRING_NUMBERS))]
+        counts = [(at, label) for at, bit, label in COUNT_BITS if present & bit]
+        line = [
+            '{"schema_version":"1.0","trace_id":"%016x%016x","span_id":"%016x"%s',
+            code_member(KINDS, values[layout.KIND]),
+            *strings[:6],
+            f',"server_port":{values[layout.SERVER_PORT]}' if present & HAS_PORT else "",
+            ',"timestamp":"%s%09dZ","duration_ms":%s',
+            ',"stream":true%s' if flags & FLAG_STREAM else "%s",
+            code_member(STATUSES, values[layout.STATUS]),
+            *strings[6:8],
+            "%s",
+            f',"http_status":{values[layout.HTTP_STATUS]}' if present & HAS_HTTP_STATUS else "",
+            f',"retries":{values[layout.RETRIES]}' if present & HAS_RETRIES and values[layout.RETRIES] else "",
+            "%s",
+            *(f"{label}%d" for _, label in counts),
+            code_member(USAGE_SOURCES, values[layout.USAGE_SOURCE]),
+            ',"cost_usd":%s' if present & HAS_COST else "%s",
+            code_member(COST_SOURCES, values[layout.COST_SOURCE]),
+            *(strings[9], strings[8]),
+            '%s,"attributes":{"fasttrace.content_lost":true}' if flags & FLAG_CONTENT_LOST else "%s",
+        ]
+        before, after = (0, 1, 2, PARENT, SECOND, FRACTION_NS, DURATION, TIMES, ERRORS, REPLY), (COST, CONTEXT)
+        picked: tuple[Any, ...] = (*before, *(at for at, _ in counts), *after)
+        return Form(
+            "".join(line),
+            itemgetter(*picked),
+            tuple(at for at, bit, _ in PART_BITS if present & bit),
+            bool(present & HAS_TIMES),
+            bool(present & HAS_COST),
+        )
+
+
+def without_zero_parts(values: tuple[int, ...]) -> bytes:
+    absent = sum(bit for at, bit, _ in PART_BITS if not values[at])
+    return RECORD.pack(*values[:PRESENT], values[PRESENT] & ~absent, *values[PRESENT + 1 :])
 
 
 class Batch:
     """Spans copied out of the ring, not yet acknowledged."""
 
-    def __init__(self, ring: Ring, max_spans: int, max_bytes: int) -> None:
+    def __init__(self, ring: Ring) -> None:
         self.count = 0
         self.first_ticket = 0
         self.next_ticket = 0
         self.content_bytes = 0
         self.tickets: list[int] = []
+        self.records: list[bytes] = []
+        self.contents: list[bytes] = []
         self._ring = ring
-        self._max_spans = max_spans
-        self._max_bytes = max_bytes
-        self._records: list[list[int]] = []
-        self._contents: list[bytes] = []
+        self._unpriced: list[int] = []  # positions of records that the table had no price for
 
-    def add(self, ticket: int, values: list[int], content: bytes) -> None:
+    def add(self, ticket: int, record: bytes, content: bytes, is_unpriced: bool) -> None:
         if not self.count:
             self.first_ticket = ticket
+        if is_unpriced:
+            self._unpriced.append(self.count)
         self.count += 1
         self.content_bytes += len(content)
         self.tickets.append(ticket)
-        self._records.append(values)
-        self._contents.append(content)
-
-    def is_full(self) -> bool:
-        return self.count >= self._max_spans or (self.count > 0 and self.content_bytes >= self._max_bytes)
+        self.records.append(record)
+        self.contents.append(content)
 
     def unpriced(self) -> list[tuple[str, str]]:
         """The distinct (provider, model) whose price the table did not know when they were recorded."""
         found: dict[tuple[str, str], None] = {}
-        for values in self._records:
-            if values[layout.FLAGS] & FLAG_UNPRICED:
-                provider, *models = (self._text_of(values[at]) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
-                found.update(((provider, model), None) for model in models if model)
+        for position in self._unpriced:
+            values = RECORD.unpack(self.records[position])
+            provider, *models = (self._text_of(values[at]) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
+            found.update(((provider, model), None) for model in models if model)
         return list(found)
 
     def _text_of(self, index: int) -> str:
@@ -274,38 +283,35 @@ class Batch:
 
     def encode(self, prices: PriceTable, price_version: str, resource: bytes) -> bytes:
         """NDJSON of the batch; `resource` is ready JSON members without braces."""
-        phrases = self._ring.phrases
+        for position in self._unpriced:
+            self._price(position, prices, price_version)
+        self._unpriced.clear()
+        line = self._ring.writer.line
+        lines = [line(record, content) for record, content in zip(self.records, self.contents, strict=True)]
         end = f",{resource.decode('utf-8', 'surrogateescape')}}}\n" if resource else "}\n"
-        lines: list[str] = []
-        for values, content in zip(self._records, self._contents, strict=True):
-            if values[layout.FLAGS] & FLAG_UNPRICED:
-                self._price(values, content, prices, price_version)
-            lines.append(line(values, content, phrases))
-        if lines:
-            lines.append("")
-        return end.join(lines).encode("utf-8", "surrogateescape")
+        return end.join([*lines, ""] if lines else lines).encode("utf-8", "surrogateescape")
 
-    def _price(self, values: list[int], content: bytes, prices: PriceTable, price_version: str) -> None:
+    def _price(self, position: int, prices: PriceTable, price_version: str) -> None:
         """Price a record whose model the table did not know when it was recorded."""
+        values = list(RECORD.unpack(self.records[position]))
         values[layout.FLAGS] &= ~FLAG_UNPRICED
-        provider, models = self._priced_by(values, content)
-        for model in models:
-            price = prices.find(provider, model)
-            if price is None or price is UNKNOWN:
-                continue
-            cost = cost_of(price, values)
-            if cost is not None and not values[layout.PRESENT] & HAS_COST:
-                values[layout.COST], values[layout.COST_SOURCE] = cost, 1
-                values[layout.PRESENT] |= HAS_COST
-                values[VERSION_AT] = self._ring.intern(price_version.encode("utf-8", "replace"))
-            return
+        cost = None if values[PRESENT] & HAS_COST else self._cost(position, values, prices)
+        if cost is not None:
+            values[layout.COST], values[layout.COST_SOURCE] = cost, 1
+            values[PRESENT] |= HAS_COST
+            values[VERSION_AT] = self._ring.intern(price_version.encode("utf-8", "replace"))
+        self.records[position] = RECORD.pack(*values)
 
-    def _priced_by(self, values: list[int], content: bytes) -> tuple[str, list[str]]:
-        """Provider, and the models whose price counts: the one that answered, then the one that was asked for."""
-        texts = index_content(content)[0]
-        names = []
-        for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT):
-            data = self._ring.string(values[at]) if values[at] else texts.get(STRING_NUMBERS[at - OPERATION_AT])
-            names.append((data or b"").decode("utf-8", "replace"))
-        provider, *models = names
-        return provider, [model for model in models if provider and model]
+    def _cost(self, position: int, values: list[int], prices: PriceTable) -> int | None:
+        """By the price of the model that answered, else of the one that was asked for."""
+        texts = index_content(self.contents[position])[0]
+        provider, *models = (self._name(values, at, texts) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
+        for model in models:
+            price = prices.find(provider, model) if provider and model else None
+            if price is not None and price is not UNKNOWN:
+                return cost_of(price, values)
+        return None
+
+    def _name(self, values: list[int], at: int, texts: Texts) -> str:
+        data = self._ring.string(values[at]) if values[at] else texts.get(STRING_NUMBERS[at - layout.FIRST_STRING])
+        return (data or b"").decode("utf-8", "replace")

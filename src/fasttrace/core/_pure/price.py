@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = Price(input_limit=-1)  # never asked: compared by identity
 KEY_MAX_CHARACTERS = 4096
+COUNTS_END = FIRST_COUNT + len(COUNTS)
 HAS_INPUT = 1 << NUMBER["input_tokens"]
 
 
@@ -59,14 +60,14 @@ def cost_of(price: Price, values: list[int]) -> int | None:
     """
     if not values[PRESENT] & HAS_INPUT:
         return None
-    at_input, at_read, at_write, at_write_1h, at_in_audio, at_image, at_output, at_out_audio, *others = price
-    at_search, once, limit = others
-    total_in, total_out, read, write, write_1h, _, in_audio, out_audio, image, searches = values[8:18]
+    per_input, per_read, per_write, per_write_1h, per_in_audio, per_image, per_output, per_out_audio, *others = price
+    per_search, once, limit = others
+    total_in, total_out, read, write, write_1h, _, in_audio, out_audio, image, searches = values[FIRST_COUNT:COUNTS_END]
     rest_in, rest_out = total_in - read - write - write_1h - in_audio - image, total_out - out_audio
     if rest_in < 0 or rest_out < 0 or (limit and total_in > limit):
         return None
-    cost = once + rest_in * at_input + rest_out * at_output
-    if read or write or write_1h or in_audio or image or out_audio or searches:
-        cost += read * at_read + write * at_write + write_1h * at_write_1h + in_audio * at_in_audio
-        cost += image * at_image + out_audio * at_out_audio + searches * at_search
+    cost = once + rest_in * per_input + rest_out * per_output
+    if rest_in != total_in or out_audio or searches:
+        cost += read * per_read + write * per_write + write_1h * per_write_1h + in_audio * per_in_audio
+        cost += image * per_image + out_audio * per_out_audio + searches * per_search
     return cost if cost <= MASK64 else MASK64

@@ -8,12 +8,12 @@ delivered or the next lap has buried it. So each ticket is delivered once, lost 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from . import layout
-from .layout import HALF64, MASK64, SLOT_WORDS
+from .layout import FLAG_UNPRICED, HALF64, MASK64, SLOT_BYTES, SLOT_WORDS
 from .ndjson import Batch
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STEP_OVER_NS = 50_000_000
 PENDING_TICKETS = 64
+ENDING = Struct("=H20xQII")  # of a record: flags, and where its content is
+ENDING_AT = 186
+read_ending = ENDING.unpack_from
 
 
 class Reader:
@@ -34,15 +37,23 @@ class Reader:
         self.content_lost = 0
         self.pending: list[int] = []
         self._stalled_since_ns: int | None = None
-        self._guard = ring.lock or nullcontext()
+        self._words = ring.words
+        self._memory = ring.memory
+        self._first_word = ring.offsets.slots // 8
+        self._slot_mask = ring.shape.slots - 1
+        self._arena = ring.offsets.arena
+        self._arena_bytes = ring.shape.arena_bytes
+        self._copy = self._copy_slot if ring.lock is None else self._copy_slot_locked
 
     def read(self, max_spans: int, max_bytes: int, now_ns: int) -> Batch:
         """Copy what is committed below one look at the head. `now_ns` is monotonic."""
-        batch = Batch(self.ring, max_spans, max_bytes)
+        batch = Batch(self.ring)
         head = self.ring.words[layout.HEAD]
         self._skip_lapped(head)
-        self._revisit(batch, head)
-        while self.next != head and not batch.is_full() and self._pass(batch, now_ns):
+        self._revisit(batch, head, max_spans)
+        while self.next != head and batch.count < max_spans and (batch.content_bytes < max_bytes or not batch.count):
+            if not self._take(batch, self.next) and not self._step_over(now_ns):
+                break
             self.next = (self.next + 1) & MASK64
             self._stalled_since_ns = None
         batch.next_ticket = self.next
@@ -60,9 +71,9 @@ class Reader:
         self.next = oldest
         self._stalled_since_ns = None
 
-    def _revisit(self, batch: Batch, head: int) -> None:
+    def _revisit(self, batch: Batch, head: int, max_spans: int) -> None:
         for ticket in self.pending[:]:
-            if batch.is_full():
+            if batch.count >= max_spans:
                 return
             if self._take(batch, ticket):
                 self.pending.remove(ticket)
@@ -70,10 +81,8 @@ class Reader:
                 self.pending.remove(ticket)
                 self.lost += 1
 
-    def _pass(self, batch: Batch, now_ns: int) -> bool:
-        """May the reader go past the next ticket? Not past an unfinished one before it has been so for a while."""
-        if self._take(batch, self.next):
-            return True
+    def _step_over(self, now_ns: int) -> bool:
+        """May the reader go past the next, unfinished ticket? Not before it has been so for a while."""
         if self._stalled_since_ns is None:
             self._stalled_since_ns = now_ns
         if now_ns - self._stalled_since_ns < STEP_OVER_NS:
@@ -90,43 +99,58 @@ class Reader:
 
     def _take(self, batch: Batch, ticket: int) -> bool:
         """Deliver the ticket or count it as lost; false while its slot is unfinished."""
-        word = self.ring.offsets.slots // 8 + (ticket & self.ring.shape.slots - 1) * SLOT_WORDS
+        word = self._first_word + (ticket & self._slot_mask) * SLOT_WORDS
         committed = 2 * ticket + 2 & MASK64
-        with self._guard:
-            sequence = self.ring.words[word]
-            record = self.ring.memory[word * 8 + 8 : word * 8 + layout.SLOT_BYTES]
-            is_whole = sequence == committed and self.ring.words[word] == committed
-        if is_whole:
-            self._deliver(batch, ticket, list(layout.RECORD.unpack(record)))
+        sequence, record = self._copy(word)
+        if sequence == committed and self._words[word] == committed:
+            self._deliver(batch, ticket, record)
             return True
         if sequence != committed and (committed - sequence) & MASK64 < HALF64:
             return False
         self.lost += 1
         return True
 
-    def _deliver(self, batch: Batch, ticket: int, values: list[int]) -> None:
-        content = self._content(values) if values[layout.CONTENT_LENGTH] else b""
-        if content is None:
-            values[layout.FLAGS] |= layout.FLAG_CONTENT_LOST
-            values[layout.CONTENT_LENGTH] = 0
-            self.content_lost += 1
-        batch.add(ticket, values, content or b"")
-        self.delivered += 1
+    def _copy_slot(self, word: int) -> tuple[int, bytes]:
+        return self._words[word], self._memory[word * 8 + 8 : word * 8 + SLOT_BYTES]
 
-    def _content(self, values: list[int]) -> bytes | None:
-        """A copy of the record's content, None when it has been overwritten or never was there."""
-        position, length = values[layout.CONTENT_POSITION], values[layout.CONTENT_LENGTH]
-        size, base, memory = self.ring.shape.arena_bytes, self.ring.offsets.arena, self.ring.memory
-        rounded = (length + 7) & -8
-        if position % 8 or length > size // 2 or not rounded <= self._distance(position) <= size:
+    def _copy_slot_locked(self, word: int) -> tuple[int, bytes]:
+        """Without a GIL nothing orders this thread's look at the slot but the writers' lock."""
+        assert self.ring.lock is not None
+        with self.ring.lock:
+            return self._copy_slot(word)
+
+    def _deliver(self, batch: Batch, ticket: int, record: bytes) -> None:
+        flags, position, length, crc = read_ending(record, ENDING_AT)
+        content = b""
+        if length:
+            found = self._content(position, length, crc)
+            if found is None:
+                record = without_content(record)
+                self.content_lost += 1
+            else:
+                content = found
+        self.delivered += 1
+        batch.add(ticket, record, content, flags & FLAG_UNPRICED != 0)
+
+    def _content(self, position: int, length: int, crc: int) -> bytes | None:
+        """A copy of a record's content, None when it has been overwritten or never was there."""
+        size, base, memory = self._arena_bytes, self._arena, self._memory
+        if position % 8 or length > size // 2 or not (length + 7) & -8 <= self._distance(position) <= size:
             return None
-        start = position & size - 1
-        content = memory[base + start : base + min(start + length, size)]
-        if start + length > size:
-            content += memory[base : base + start + length - size]
-        is_intact = self._distance(position) <= size and crc32(content) == values[layout.CONTENT_CRC]
-        return content if is_intact else None
+        start = base + (position & size - 1)
+        content = memory[start : start + length]
+        if start + length > base + size:
+            content = memory[start : base + size] + memory[base : start + length - size]
+        return content if self._distance(position) <= size and crc32(content) == crc else None
 
     def _distance(self, position: int) -> int:
         """Bytes claimed since the block's own claim began."""
-        return (self.ring.words[layout.ARENA_HEAD] - position) & MASK64
+        return (self._words[layout.ARENA_HEAD] - position) & MASK64
+
+
+def without_content(record: bytes) -> bytes:
+    """The record, saying that its content was lost."""
+    values = list(layout.RECORD.unpack(record))
+    values[layout.FLAGS] |= layout.FLAG_CONTENT_LOST
+    values[layout.CONTENT_LENGTH] = 0
+    return layout.RECORD.pack(*values)

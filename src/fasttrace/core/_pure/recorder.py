@@ -130,6 +130,13 @@ def _set_count(ring: Ring, values: list[int], content: bytearray, at: int, bit: 
         values[PRESENT] |= bit
 
 
+def _set_part(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    """A part of nothing is not written: it need not be marked."""
+    if type(value) is int and 0 < value <= MASK64:
+        values[at] = value
+        values[PRESENT] |= bit
+
+
 def _set_short(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
     if type(value) is int and 0 <= value <= 0xFFFF:
         values[at] = value
@@ -185,7 +192,9 @@ def _setters() -> dict[str, tuple[Setter, int, Any]]:
         "cost_usd": (_set_cost, COST, HAS_COST),
     }
     table.update({name: (_set_string, which, NUMBER[name]) for which, name in enumerate(RECORD_STRINGS)})
-    table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(COUNTS, FIRST_COUNT)})
+    table.update({name: (_set_part, at, 1 << NUMBER[name]) for at, name in enumerate(COUNTS, FIRST_COUNT)})
+    for name in ("input_tokens", "output_tokens"):
+        table[name] = (_set_count, *table[name][1:])
     table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(FIRSTS, FIRST_FIRST)})
     table.update({name: (_set_text, NUMBER[name], CLIP_BYTES[name]) for name in TEXTS})
     table.update({name: (_set_list, NUMBER[name], CLIP_BYTES[name]) for name in LISTS})
@@ -201,9 +210,9 @@ SETTERS = _setters()
 
 def set_field(ring: Ring, values: list[int], content: bytearray, name: str, value: object) -> None:
     """Set one field by its wire name; a value that does not fit the field is left out, so is an unknown name."""
-    setter = SETTERS.get(name)
-    if setter is not None:
-        setter[0](ring, values, content, setter[1], setter[2], value)
+    if name in SETTERS:
+        setter, at, detail = SETTERS[name]
+        setter(ring, values, content, at, detail, value)
 
 
 class Recorder:
@@ -248,14 +257,17 @@ class Recorder:
         ring = self.ready()
         if ring is None:
             return False
-        values = EMPTY_RECORD[:]
-        content = bytearray()
+        values, content, index_of = EMPTY_RECORD[:], bytearray(), ring.index_of
         set_identity(values, context)
         values[START_UNIX_NS], values[DURATION_NS] = start_unix_ns, duration_ns
         for name, value in fields.items():
-            setter = SETTERS.get(name)
-            if setter is not None:
-                setter[0](ring, values, content, setter[1], setter[2], value)
+            if name not in SETTERS:
+                continue
+            setter, at, detail = SETTERS[name]
+            if setter is _set_string and type(value) is str and value in index_of[at]:
+                values[FIRST_STRING + at] = index_of[at][value]
+            else:
+                setter(ring, values, content, at, detail, value)
         return self.push_call(ring, values, content)
 
     def push_call(self, ring: Ring, values: list[int], content: bytearray) -> bool:
@@ -281,12 +293,13 @@ class Recorder:
 
     def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
         """Cost from the table, or the flag that asks the exporter thread for it."""
-        provider, model = ring.text_of.get(values[PROVIDER_AT]), ring.text_of.get(values[MODEL_AT])
+        text_of, find = ring.text_of, self.prices.find
+        provider, model = text_of.get(values[PROVIDER_AT]), text_of.get(values[MODEL_AT])
         if provider is None:
             return
-        price = None if model is None else self.prices.find(provider, model)
+        price = None if model is None else find(provider, model)
         if price is None and values[REQUEST_MODEL_AT]:
-            price = self.prices.find(provider, ring.text_of[values[REQUEST_MODEL_AT]])
+            price = find(provider, text_of[values[REQUEST_MODEL_AT]])
         if price is UNKNOWN:
             values[FLAGS] |= FLAG_UNPRICED
         elif price is not None and (cost := cost_of(price, values)) is not None:

@@ -31,7 +31,7 @@ from .layout import HALF64, MASK64, SLOT_WORDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .ndjson import Batch, Phrases
+    from .ndjson import Batch, Writer
 
     Content = bytes | bytearray
 
@@ -99,7 +99,7 @@ class Ring:
         self.text_of: dict[int, str] = {}
         self._entries: dict[bytes, int] = {}
         self._reader: Any = None
-        self._phrases: Any = None
+        self._writer: Any = None
 
     # ---- the string table ----
 
@@ -157,9 +157,10 @@ class Ring:
 
     def read(self, max_spans: int, max_bytes: int) -> Batch:
         """Copy what is committed, at most `max_spans` records and about `max_bytes` of content. One thread only."""
-        return self._read_with(max_spans, max_bytes, clock_monotonic_ns())
+        return self.read_at(max_spans, max_bytes, clock_monotonic_ns())
 
-    def _read_with(self, max_spans: int, max_bytes: int, now_ns: int) -> Batch:
+    def read_at(self, max_spans: int, max_bytes: int, now_ns: int) -> Batch:
+        """As `read`, at a given monotonic time."""
         if self._reader is None:
             from .reader import Reader  # with it comes all that only the exporter thread needs
 
@@ -168,14 +169,14 @@ class Ring:
         return batch
 
     @property
-    def phrases(self) -> Phrases:
-        """Rendered text that repeats between spans."""
-        if self._phrases is None:
-            from .ndjson import Phrases
+    def writer(self) -> Writer:
+        """What writes this ring's spans as NDJSON, kept for what it has learnt."""
+        if self._writer is None:
+            from .ndjson import Writer
 
-            self._phrases = Phrases(self)
-        phrases: Phrases = self._phrases
-        return phrases
+            self._writer = Writer(self)
+        writer: Writer = self._writer
+        return writer
 
     def acknowledge(self, next_ticket: int) -> None:
         """Every ticket below `next_ticket` is sent or spooled: whoever recovers the file starts there."""

@@ -1,0 +1,225 @@
+"""Text and JSON of the callers: cut, cleaned, bounded and rid of secrets, whatever the values do."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fasttrace.core._text import (
+    MAX_DEPTH,
+    MAX_ITEMS,
+    MAX_JSON_CHARACTERS,
+    MAX_KEYS,
+    clean,
+    clip,
+    quote,
+    redact,
+    render_json,
+    render_param,
+)
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=40)
+
+
+@given(st.text(max_size=40), st.integers(0, 170))
+def test_clean_is_the_longest_whole_prefix_within_the_limit(text: str, limit: int) -> None:
+    prefixes = [text[:length].encode() for length in range(len(text) + 1)]
+    assert clean(text, limit) == max((prefix for prefix in prefixes if len(prefix) <= limit), key=len)
+
+
+@given(any_text, st.integers(0, 50))
+def test_clean_is_valid_within_the_limit_whatever_the_text(text: str, limit: int) -> None:
+    data = clean(text, limit)
+    assert len(data) <= limit
+    assert clean(data.decode(), limit) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "data"),
+    [
+        ("héllo", 2, b"h"),
+        ("héllo", 3, "hé".encode()),
+        ("\U0001f600", 3, b""),
+        ("\U0001f600", 4, "\U0001f600".encode()),
+        ("a\ud800b", 5, "a\ufffdb".encode()),
+        ("a\ud800b", 3, b"a"),
+        ("a\ud83d\ude00", 5, "a\U0001f600".encode()),
+        ("\udc00" * 3, 9, "\ufffd".encode() * 3),
+        ("", 0, b""),
+    ],
+)
+def test_clean_cuts_on_characters_and_replaces_lone_surrogates(text: str, limit: int, data: bytes) -> None:
+    assert clean(text, limit) == data
+
+
+def test_clean_of_a_huge_text_does_not_encode_it_whole() -> None:
+    assert clean("é" * 50_000_000, 5) == "éé".encode()
+
+
+def test_clip_keeps_what_fits() -> None:
+    assert clip("aé€".encode(), 6) == "aé€".encode()
+    assert [clip("aé€".encode(), limit) for limit in range(6)] == [b"", b"a", b"a", "aé".encode(), *["aé".encode()] * 2]
+
+
+@given(any_text.map(lambda text: text.encode("utf-8", "replace").decode()))
+def test_quote_is_json_and_escapes_only_what_it_must(text: str) -> None:
+    quoted = quote(text)
+    assert json.loads(quoted) == text
+    assert not any(char < " " or char == "\x7f" for char in quoted)
+    if not any(char < " " or char in '"\\\x7f' for char in text):
+        assert quoted == f'"{text}"'
+
+
+def test_quote_uses_the_short_escapes_and_lower_case_hex() -> None:
+    assert quote('"\\\b\f\n\r\t\x00\x1f\x7f/é') == r'"\"\\\b\f\n\r\t\u0000\u001f\u007f/é"'
+
+
+class Colour(enum.IntEnum):
+    RED = 3
+
+
+class Evil:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class EvilMapping(dict[str, int]):
+    def __iter__(self) -> Any:
+        raise RuntimeError("no keys")
+
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+@pytest.mark.parametrize(
+    ("value", "rendered"),
+    [
+        (None, b"null"),
+        (True, b"true"),
+        (1, b"1"),
+        (Colour.RED, b"3"),
+        (-(2**63), b"-9223372036854775808"),
+        (2**64 - 1, b"18446744073709551615"),
+        (2**64, b'"18446744073709551616"'),
+        (-(2**63) - 1, b'"-9223372036854775809"'),
+        (0.1, b"0.1"),
+        (1e-05, b"1e-05"),
+        (-0.0, b"-0.0"),
+        (float("nan"), b'"NaN"'),
+        (float("inf"), b'"Infinity"'),
+        (float("-inf"), b'"-Infinity"'),
+        ("é\ud800", '"é\ufffd"'.encode()),
+        (b"bytes \xff", '"bytes \ufffd"'.encode()),
+        ((1, [2, {"a": 3}]), b'[1,[2,{"a":3}]]'),
+        ({1: 2, None: 3, "k" * 200: 4}, b'{"1":2,"None":3,"' + b"k" * 128 + b'":4}'),
+        ({1}, b'"{1}"'),
+        (Evil(), b'"<unserialisable>"'),
+        ({"a": Evil(), "b": 1}, b'{"a":"<unserialisable>","b":1}'),
+        (EvilMapping(a=1), b'{"a":1}'),
+    ],
+)
+def test_values_are_rendered_by_fixed_rules(value: object, rendered: bytes) -> None:
+    assert render_json(value) == rendered
+
+
+def test_depth_is_bounded_and_cycles_end() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    rendered = render_json(deep)
+    assert rendered == b"[" * MAX_DEPTH + b'"<truncated>"' + b"]" * MAX_DEPTH
+    cycle: dict[str, Any] = {}
+    cycle["a"] = cycle["b"] = cycle
+    assert json.loads(render_json(cycle))["a"]["a"]["a"]
+    assert len(render_json(cycle)) < 3 * MAX_JSON_CHARACTERS
+
+
+def test_keys_items_and_characters_are_bounded() -> None:
+    keys = json.loads(render_json({f"k{number}": number for number in range(MAX_KEYS + 5)}))
+    assert len(keys) == MAX_KEYS + 1
+    assert keys["<truncated>"] is True
+    items = json.loads(render_json(list(range(MAX_ITEMS + 5))))
+    assert items[-2:] == [MAX_ITEMS - 1, "<truncated>"]
+    text = json.loads(render_json(["x" * 100_000, "y" * 100_000, 1]))
+    assert text[0].endswith("x<truncated>")
+    assert len(render_json(["x" * 100_000] * 50)) < MAX_JSON_CHARACTERS + 1000
+
+
+def test_an_integer_of_any_size_is_text_not_an_error() -> None:
+    assert json.loads(render_json(10**5000)).startswith("0x")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | any_text, st.lists, max_leaves=20))
+def test_whatever_is_rendered_is_json_and_utf_8(value: object) -> None:
+    json.loads(render_json({"value": value}).decode(), parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize(
+    ("value", "rendered"),
+    [
+        (0.7, b"0.7"),
+        (True, b"true"),
+        (2**70, b'"1180591620717411303424"'),
+        ("x" * 100, b'"' + b"x" * 64 + b'"'),
+        ("\ud800", '"\ufffd"'.encode()),
+        (None, None),
+        ([1], None),
+        ({"a": 1}, None),
+        (Evil(), None),
+    ],
+)
+def test_request_parameters_are_scalars_only(value: object, rendered: bytes | None) -> None:
+    assert render_param(value) == rendered
+
+
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+abc/=\n-----END RSA PRIVATE KEY-----"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("Incorrect API key provided: sk-proj-abc123DEF456.", "Incorrect API key provided: [redacted]"),
+        ("key=sk-ant-REDACTED end", "key=[redacted] end"),
+        ("sk-abcd1234****wxyz", "[redacted]"),
+        ("?key=AIzaSyA-1234567890abcdefghijklmnopqrstu&x=1", "?key=[redacted]&x=1"),
+        ("AKIAIOSFODNN7EXAMPLE", "[redacted]"),
+        ("gsk_abcdefgh12345678 xai-abcdefgh12345678", "[redacted] [redacted]"),
+        ("Authorization: Bearer abc.def-123=", "Authorization: Bearer [redacted]"),
+        ("authorization: bearer abcdef", "authorization: bearer [redacted]"),
+        (f"token {JWT} end", "token [redacted] end"),
+        ("postgres://user:p4ss@host/db", "postgres://[redacted]@host/db"),
+        (f"a\n{PEM}\nb", "a\n[redacted]\nb"),
+        (PEM[:-40], "[redacted]"),
+    ],
+)
+def test_secrets_are_redacted(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rate limit reached for gpt-4o in organization org-abc on tokens per min",
+        "the task-force asked risk-averse disk-intensive questions",
+        "https://api.openai.com:443/v1/chat/completions",
+        "mailto:someone@example.com at 12:30",
+        'File "/usr/lib/python3.11/site-packages/openai/_base_client.py", line 1045, in request',
+        "Bearer of bad news",
+        "No module named sk-learn-contrib",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_redaction_of_long_text_is_linear() -> None:
+    text = "eyJ" * 50_000 + "://" * 50_000 + "a:" * 50_000 + "-----BEGIN PRIVATE KE" * 5_000
+    assert redact(text) == text

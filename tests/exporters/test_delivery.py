@@ -1,0 +1,354 @@
+"""What becomes of a batch: the policy around single attempts, with a scripted exporter and a real spool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fasttrace.exporters import delivery as module
+from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.delivery import Delivery
+from fasttrace.exporters.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WRITER, OTHER = "ab" * 16, "cd" * 16
+RETRY, PAUSE = Outcome("retry", "http 503"), Outcome("pause", "http 401", advice="set FASTTRACE_API_KEY")
+
+
+class Scripted:
+    """An exporter that answers by script, then by rule."""
+
+    encoding = "zstd"
+    takes_spool = True
+
+    def __init__(self) -> None:
+        self.script: list[Outcome] = []
+        self.rule: Callable[[EncodedBatch], Outcome] = lambda batch: ACCEPTED
+        self.asked: list[EncodedBatch] = []
+        self.taken: list[bytes] = []
+
+    def prepare(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def export(self, batch: EncodedBatch) -> Outcome:
+        self.asked.append(batch)
+        outcome = self.script.pop(0) if self.script else self.rule(batch)
+        if outcome.action == "accepted":
+            rejected = {line.line for line in outcome.rejected}
+            self.taken += [line for number, line in enumerate(batch.lines(), 1) if number not in rejected]
+        return outcome
+
+
+class Clock:
+    """Time that passes only when somebody waits for it: `time.monotonic`, and a Patience."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.ends_s = float("inf")
+        self.waited: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def is_over(self) -> bool:
+        return self.now_s >= self.ends_s
+
+    def until_ready(self, timeout_s: float, fd: int, writing: bool) -> bool:
+        raise AssertionError("nothing here has a socket")
+
+    def back_off(self, delay_s: float) -> bool:
+        if self.now_s + delay_s >= self.ends_s:
+            return False
+        self.waited.append(delay_s)
+        self.now_s += delay_s
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
+    monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda least, most: most))
+    return clock
+
+
+@pytest.fixture
+def exporter() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path), 1 << 24)
+
+
+@pytest.fixture
+def delivery(exporter: Scripted, spool: Spool, clock: Clock) -> Delivery:
+    return Delivery(exporter, spool, clock, WRITER, 3)
+
+
+def counts(delivery: Delivery) -> tuple[int, int, int, dict[str, int]]:
+    tally = delivery.tally
+    return tally.sent, tally.spooled, tally.rejected, tally.dropped
+
+
+def rejected_spans(spool: Spool) -> list[int]:
+    files = sorted(Path(spool.path, "rejected").glob("*"))
+    return sorted(json.loads(line)["span"]["n"] for path in files for line in path.read_bytes().splitlines())
+
+
+# ---- attempts
+
+
+def test_an_accepted_batch_is_sent(delivery: Delivery, make_batch: Any) -> None:
+    assert delivery.deliver(make_batch(5)) == []
+    assert counts(delivery) == (5, 0, 0, {})
+    assert (delivery.batches, delivery.bytes_sent) == (1, len(make_batch(5).body))
+
+
+def test_a_failure_is_tried_again_with_the_same_bytes(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.script = [RETRY, RETRY]
+    delivery.deliver(make_batch(5))
+    assert exporter.asked == [make_batch(5)] * 3
+    assert clock.waited == [0.5, 1.0]
+    assert counts(delivery) == (5, 0, 0, {})
+    assert (delivery.retries, delivery.last_error) == (2, "http 503")
+
+
+def test_an_exporter_that_raises_is_tried_again(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
+    exporter.script = [None]  # type: ignore[list-item]
+    delivery.deliver(make_batch(5))
+    assert counts(delivery) == (5, 0, 0, {})
+    assert delivery.last_error == "AttributeError"
+
+
+def test_retry_after_takes_the_place_of_the_back_off(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.script = [RETRY._replace(retry_after_s=17.0), RETRY._replace(retry_after_s=0.0)]
+    delivery.deliver(make_batch(5))
+    assert clock.waited == [17.0, 0.0]
+
+
+def test_the_back_off_doubles_up_to_its_bound(exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any) -> None:
+    exporter.rule = lambda batch: RETRY
+    Delivery(exporter, spool, clock, WRITER, 9).deliver(make_batch())
+    assert clock.waited == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_after_the_last_attempt_batches_go_to_the_spool_until_the_back_off_is_over(
+    delivery: Delivery, exporter: Scripted, clock: Clock, spool: Spool, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: RETRY
+    delivery.deliver(make_batch(5))
+    delivery.deliver(make_batch(3, first=5))
+    assert len(exporter.asked) == 4
+    assert counts(delivery) == (0, 8, 0, {})
+    clock.now_s += 4
+    delivery.deliver(make_batch(2, first=8))
+    assert len(exporter.asked) == 5, "one attempt shows whether the collector is back"
+    delivery.deliver(make_batch(2, first=10))
+    assert len(exporter.asked) == 5
+    assert counts(delivery) == (0, 12, 0, {})
+
+
+def test_no_time_for_the_back_off_means_the_spool(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: RETRY
+    clock.ends_s = clock.now_s + 0.6
+    delivery.deliver(make_batch(5))
+    assert (len(exporter.asked), clock.waited) == (2, [0.5])
+    clock.now_s = clock.ends_s
+    delivery.hurry()
+    delivery.deliver(make_batch(5))
+    assert len(exporter.asked) == 2
+    assert counts(delivery) == (0, 10, 0, {})
+
+
+def test_a_pause_spools_at_once_and_lasts_up_to_five_minutes(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter.rule = lambda batch: PAUSE
+    attempts = []
+    for second in range(0, 1200, 10):
+        asked = len(exporter.asked)
+        delivery.deliver(make_batch(1, first=second))
+        attempts += [second] * (len(exporter.asked) - asked)
+        clock.now_s += 10
+    assert attempts == [0, 30, 90, 210, 450, 750, 1050]
+    assert counts(delivery) == (0, 120, 0, {})
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["set FASTTRACE_API_KEY"]
+    exporter.rule = lambda batch: ACCEPTED
+    clock.now_s += 300
+    delivery.deliver(make_batch(1, first=5000))
+    delivery.deliver(make_batch(1, first=5001))
+    assert delivery.tally.sent == 2
+
+
+def test_somebody_waiting_cuts_a_back_off_short_but_not_a_pause(
+    delivery: Delivery, exporter: Scripted, make_batch: Any
+) -> None:
+    exporter.script = [RETRY] * 4 + [RETRY._replace(retry_after_s=60.0), PAUSE]
+    for asked in (4, 5, 5):
+        delivery.deliver(make_batch(1))
+        delivery.hurry()
+        assert len(exporter.asked) == asked
+
+
+def test_no_exporter_means_the_spool(spool: Spool, clock: Clock, make_batch: Any) -> None:
+    delivery = Delivery(None, spool, clock, WRITER)
+    assert delivery.deliver(make_batch(5)) == []
+    assert counts(delivery) == (0, 5, 0, {})
+    assert delivery.replay() == (False, [])
+
+
+# ---- bad lines
+
+
+def test_lines_that_the_collector_names_are_rejected(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    exporter.script = [Outcome("accepted", rejected=(RejectedLine(2, "bad"), RejectedLine(5, "worse")))]
+    delivery.deliver(make_batch(5))
+    assert counts(delivery) == (3, 0, 2, {})
+    assert rejected_spans(spool) == [1, 4]
+
+
+@pytest.mark.parametrize("modulus", [97, 500, 1])
+def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, modulus: int
+) -> None:
+    def rule(batch: EncodedBatch) -> Outcome:
+        is_bad = any(json.loads(line)["n"] % modulus == 0 for line in batch.lines())
+        return Outcome("bisect", "http 400") if is_bad else ACCEPTED
+
+    exporter.rule = rule
+    bad = list(range(0, 1000, modulus))
+    delivery.deliver(make_batch(1000))
+    assert counts(delivery) == (1000 - len(bad), 0, len(bad), {})
+    assert rejected_spans(spool) == bad
+    assert sorted(json.loads(line)["n"] for line in exporter.taken) == [n for n in range(1000) if n % modulus]
+
+
+def test_a_collector_that_refuses_everything_is_not_asked_for_every_line(
+    delivery: Delivery, exporter: Scripted, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: Outcome("bisect", "http 400")
+    delivery.deliver(make_batch(1000))
+    assert counts(delivery) == (0, 0, 1000, {})
+    assert len(exporter.asked) <= 260
+
+
+def test_pieces_of_a_batch_have_ids_of_their_own(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
+    exporter.rule = lambda batch: ACCEPTED if batch.span_count == 1 else Outcome("halve", "http 413")
+    delivery.deliver(make_batch(5, first=70))
+    ids = [batch.batch_id for batch in exporter.asked]
+    assert len(set(ids)) == len(ids)
+    singles = [batch.batch_id for batch in exporter.asked if batch.span_count == 1]
+    assert sorted(singles) == [f"{WRITER}:70+{n}:1" for n in range(5)]
+
+
+# ---- large ones
+
+
+def test_a_span_too_large_goes_without_its_content(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
+    large = b'{"n":0,"duration_ms":0.00001,"input":"%s","output":{"a":"%s"}}' % (b"x" * 500, b"y" * 500)
+    exporter.rule = lambda batch: Outcome("halve", "http 413") if len(b"".join(batch.lines())) > 200 else ACCEPTED
+    delivery.deliver(make_batch(lines=[b'{"n":1}', large, b'{"n":2}']))
+    assert counts(delivery) == (3, 0, 0, {})
+    small = b'{"n":0,"duration_ms":0.00001,"input":{"truncated":502},"output":{"truncated":508}}'
+    assert sorted(exporter.taken) == sorted([b'{"n":1}', small, b'{"n":2}'])
+
+
+def test_a_span_that_stays_too_large_is_dropped(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
+    exporter.rule = lambda batch: Outcome("halve", "http 413")
+    delivery.deliver(make_batch(lines=[b'{"n":1,"input":"%s"}' % (b"x" * 100), b'{"n":2}']))
+    assert counts(delivery) == (0, 0, 0, {"too_large": 2})
+
+
+# ---- the spool
+
+
+def test_what_was_spooled_is_replayed_as_it_was(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: RETRY
+    batches = [make_batch(2, first=2 * n) for n in range(3)]
+    for batch in batches:
+        delivery.deliver(batch)
+    assert delivery.replay() == (False, []), "not before the back-off is over"
+    exporter.rule = lambda batch: ACCEPTED
+    exporter.asked.clear()
+    clock.now_s += 30
+    assert [delivery.replay() for _ in range(4)] == [(True, [])] * 3 + [(False, [])]
+    assert exporter.asked == batches
+    assert counts(delivery) == (6, 0, 0, {})
+    assert delivery.replayed == 6
+
+
+def test_a_segment_that_cannot_be_sent_stays(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    spool.write(make_batch(2))
+    delivery.tally.spooled = 2
+    exporter.rule = lambda batch: RETRY
+    assert delivery.replay() == (False, [])
+    assert counts(delivery) == (0, 2, 0, {})
+    assert spool.look()
+
+
+def test_a_segment_is_bisected_like_any_batch(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    spool.write(make_batch(4))
+    delivery.tally.spooled = 4
+    exporter.script = [Outcome("bisect", "http 400"), ACCEPTED, RETRY, RETRY, RETRY, RETRY]
+    assert delivery.replay() == (True, [])
+    assert counts(delivery) == (2, 2, 0, {})
+    delivery.hurry()
+    assert delivery.replay() == (True, [])
+    assert counts(delivery) == (4, 0, 0, {})
+    assert len(set(exporter.taken)) == 4
+
+
+def test_segments_of_other_processes_are_sent_but_not_counted_as_ours(
+    delivery: Delivery, spool: Spool, exporter: Scripted, make_batch: Any
+) -> None:
+    spool.write(make_batch(4, writer=OTHER))
+    assert delivery.replay() == (True, [])
+    assert counts(delivery) == (0, 0, 0, {})
+    assert delivery.replayed == 4
+    assert exporter.asked == [make_batch(4, writer=OTHER)]
+
+
+def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, clock: Clock, make_batch: Any) -> None:
+    spool = Spool(str(tmp_path), 2 * len(make_batch(10).body) + 20)
+    delivery = Delivery(None, spool, clock, WRITER)
+    spool.write(make_batch(10, writer=OTHER))
+    for n in range(3):
+        delivery.deliver(make_batch(10, first=1000 + n))
+    assert counts(delivery) == (0, 20, 0, {"spool_full": 10})
+    assert delivery.evicted == 20
+
+
+def test_a_batch_that_cannot_be_spooled_is_handed_back(
+    delivery: Delivery, exporter: Scripted, spool: Spool, tmp_path: Path, make_batch: Any
+) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    exporter.rule = lambda batch: RETRY
+    assert delivery.deliver(make_batch(5)) == [make_batch(5)]
+    assert counts(delivery) == (0, 0, 0, {})
+    assert delivery.replay() == (False, [])
+    (tmp_path / "spool").unlink()
+    assert delivery.deliver(make_batch(5)) == []
+    assert counts(delivery) == (0, 5, 0, {})

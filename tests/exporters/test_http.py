@@ -1,0 +1,253 @@
+"""One attempt at a collector, over real sockets: what is sent, and what each kind of reply means."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector import Collector, Drip, Raw, Reply, Reset, Silent, named_errors
+from fasttrace.exporters.base import ACCEPTED, OwnTime, RejectedLine
+from fasttrace.exporters.http import REPLY_MAX_BYTES, HttpExporter, judge, parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def open_exporter() -> Iterator[Callable[..., HttpExporter]]:
+    opened: list[HttpExporter] = []
+
+    def make(url: str, **options: Any) -> HttpExporter:
+        opened.append(HttpExporter(url, patience=OwnTime(), version="1.2.3", **options))
+        return opened[-1]
+
+    yield make
+    for exporter in opened:
+        exporter.close()
+
+
+def test_a_batch_is_posted_with_its_headers(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    batch = make_batch(3, first=40)
+    exporter = open_exporter(collector.url, api_key="k3y", tenant_id="acme", dropped=lambda: 7)
+    assert exporter.export(batch) == ACCEPTED
+    (received,) = collector.batches
+    assert received.path == "/api/ingest"
+    assert received.body == batch.body
+    assert received.lines == batch.lines()
+    assert received.headers == {
+        "host": f"127.0.0.1:{collector.port}",
+        "content-type": "application/x-ndjson",
+        "content-encoding": "zstd",
+        "content-length": str(len(batch.body)),
+        "accept-encoding": "identity",
+        "authorization": "Bearer k3y",
+        "user-agent": "fasttrace/1.2.3",
+        "x-tenant-id": "acme",
+        "x-batch-id": f"{'ab' * 16}:40:3",
+        "x-span-count": "3",
+        "x-dropped-spans": "7",
+    }
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "none"])
+def test_other_encodings_say_so(collector: Collector, open_exporter: Any, make_batch: Any, encoding: str) -> None:
+    batch = make_batch(encoding=encoding)
+    assert open_exporter(collector.url).export(batch) == ACCEPTED
+    (received,) = collector.batches
+    assert received.headers.get("content-encoding", "none") == encoding
+    assert received.lines == batch.lines()
+    assert "authorization" not in received.headers and "x-tenant-id" not in received.headers
+
+
+def test_one_connection_serves_many_batches(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    exporter = open_exporter(collector.url)
+    assert [exporter.export(make_batch(1, first=n)) for n in range(5)] == [ACCEPTED] * 5
+    assert (len(collector.batches), collector.connections) == (5, 1)
+
+
+def test_a_connection_that_the_collector_closed_is_opened_anew(
+    collector: Collector, open_exporter: Any, make_batch: Any
+) -> None:
+    exporter = open_exporter(collector.url)
+    collector.script = [Reply(headers=(("Connection", "close"),))]
+    assert exporter.export(make_batch()) == ACCEPTED
+    assert exporter.export(make_batch()) == ACCEPTED
+
+
+# ---- replies
+
+
+@pytest.mark.parametrize(
+    "status, action",
+    [(200, "accepted"), (202, "accepted"), (400, "bisect"), (422, "bisect"), (413, "halve")]
+    + [(status, "pause") for status in (301, 307, 401, 403, 404, 405, 410, 415)]
+    + [(status, "retry") for status in (408, 429, 500, 502, 503, 504, 599)],
+)
+def test_a_status_asks_for_an_action(
+    collector: Collector, open_exporter: Any, make_batch: Any, status: int, action: str
+) -> None:
+    collector.script = [Reply(status, b"")]
+    outcome = open_exporter(collector.url).export(make_batch())
+    assert outcome.action == action
+    assert outcome.reason == ("" if action == "accepted" else f"http {status}")
+
+
+@pytest.mark.parametrize("status, variable", [(401, "API_KEY"), (403, "API_KEY"), (404, "COLLECTOR_URL"), (405, "URL")])
+def test_advice_names_the_variable(status: int, variable: str) -> None:
+    assert f"{variable}" in judge(status, [], b"", 1).advice
+
+
+def test_rejected_lines_are_named(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    collector.script = [named_errors([(3, "no model"), (1, "bad id"), (1, "again"), (9, "no such line"), (0, "x")])]
+    outcome = open_exporter(collector.url).export(make_batch(3))
+    assert outcome.action == "accepted"
+    assert outcome.rejected == (RejectedLine(1, "bad id"), RejectedLine(3, "no model"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'"ok"', b"{", b"\xff\xfe", b"1"])
+def test_a_200_that_is_no_collectors_is_not_believed(body: bytes) -> None:
+    assert judge(200, [], body, 3).action == "retry"
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=9)
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(JSON)
+def test_no_json_reply_breaks_the_reader(errors: Any) -> None:
+    for body in (errors, {"errors": errors}, {"rejected": errors}, {"errors": [errors, {"line": errors}]}):
+        assert judge(200, [], json.dumps(body).encode(), 5).action in ("accepted", "retry")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [Raw(b"\x00\xff not http\r\n\r\n"), Raw(b""), Reset(), Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")],
+)
+def test_a_broken_reply_is_tried_again(collector: Collector, open_exporter: Any, make_batch: Any, action: Any) -> None:
+    collector.script = [action]
+    exporter = open_exporter(collector.url)
+    assert exporter.export(make_batch()).action == "retry"
+    assert exporter.export(make_batch()) == ACCEPTED
+
+
+def test_a_reply_is_read_only_so_far(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    collector.script = [Reply(200, b" " * (REPLY_MAX_BYTES + 1)), Reply(200, b" " * REPLY_MAX_BYTES)]
+    exporter = open_exporter(collector.url)
+    assert exporter.export(make_batch()).action == "retry"
+    assert exporter.export(make_batch()) == ACCEPTED
+
+
+def test_a_dripping_reply_ends_at_the_total_deadline(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    collector.script = [Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n" + b" " * 400, 0.05)]
+    outcome = open_exporter(collector.url, timeout_s=0.4).export(make_batch())
+    assert (outcome.action, outcome.reason) == ("retry", "ReadTimeout: no time left")
+
+
+def test_a_collector_that_never_answers_ends_at_the_deadline(
+    collector: Collector, open_exporter: Any, make_batch: Any
+) -> None:
+    collector.script = [Silent()]
+    assert open_exporter(collector.url, timeout_s=0.2).export(make_batch()).reason == "ReadTimeout: no time left"
+
+
+def test_nobody_listening_is_tried_again(open_exporter: Any, make_batch: Any) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        outcome = open_exporter(f"http://127.0.0.1:{unused.getsockname()[1]}/").export(make_batch())
+    assert outcome.action == "retry"
+    assert outcome.reason.startswith("ConnectError")
+
+
+def test_a_name_that_does_not_resolve_is_tried_again(open_exporter: Any, make_batch: Any) -> None:
+    assert open_exporter("http://collector.invalid/").export(make_batch()).action == "retry"
+
+
+# ---- where nothing is sent
+
+
+def test_redirects_are_not_followed(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    with Collector() as elsewhere:
+        collector.script = [Reply(307, b"", (("Location", elsewhere.url),))]
+        assert open_exporter(collector.url, api_key="k3y").export(make_batch()).action == "pause"
+        assert elsewhere.batches == []
+
+
+def test_proxies_of_the_environment_are_not_used(
+    collector: Collector, open_exporter: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Collector() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert open_exporter(collector.url).export(make_batch()) == ACCEPTED
+        assert proxy.batches == []
+
+
+def test_an_unknown_certificate_is_refused_before_anything_is_sent(open_exporter: Any, make_batch: Any) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).parent / "self_signed.pem")
+    failures: list[OSError] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        try:
+            context.wrap_socket(connection, server_side=True).close()
+        except OSError as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    outcome = open_exporter(f"https://127.0.0.1:{listener.getsockname()[1]}/").export(make_batch())
+    thread.join()
+    listener.close()
+    assert outcome.action == "retry"
+    assert "certificate verify failed" in outcome.reason.lower()
+    assert failures
+
+
+# ---- Retry-After
+
+
+@pytest.mark.parametrize(
+    "text, delay_s",
+    [("0", 0), ("7", 7), ("2.5", 2.5), ("-3", 0), ("301", 300), ("1e20", 300), ("9" * 400, 300), ("inf", 300)]
+    + [("nan", None), ("", None), ("abc", None), ("Wed, 99 Foo 2020", None)],
+)
+def test_retry_after_in_seconds(text: str, delay_s: float | None) -> None:
+    assert parse_retry_after(text, NOW) == delay_s
+
+
+@pytest.mark.parametrize("ahead_s, delay_s", [(30, 30), (-30, 0), (4000, 300)])
+def test_retry_after_as_a_date(ahead_s: int, delay_s: float) -> None:
+    assert parse_retry_after(email.utils.formatdate(NOW + ahead_s, usegmt=True), NOW) == delay_s
+
+
+@given(st.text())
+def test_retry_after_is_clamped_whatever_it_says(text: str) -> None:
+    delay_s = parse_retry_after(text, NOW)
+    assert delay_s is None or 0 <= delay_s <= 300
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_comes_with_the_outcome(
+    collector: Collector, open_exporter: Any, make_batch: Any, status: int
+) -> None:
+    collector.script = [Reply(status, b"", (("Retry-After", "12"),)), Reply(status, b"")]
+    exporter = open_exporter(collector.url)
+    assert exporter.export(make_batch()).retry_after_s == 12.0
+    assert exporter.export(make_batch()).retry_after_s is None
