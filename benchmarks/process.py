@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
+LIMIT_S = 120
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -60,7 +61,9 @@ def run(core: str, function: str, **settings: str) -> dict[str, float]:
     with collector() as url, tempfile.TemporaryDirectory() as state:
         own = {"PURE": "1" if core == "pure" else "0", "COLLECTOR_URL": url, "STATE_DIR": state} | settings
         environment = inherited | {f"FASTTRACE_{key}": value for key, value in own.items()}
-        child = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        child = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT_S
+        )
     if child.returncode:
         raise RuntimeError(child.stderr)
     figures: dict[str, float] = json.loads(child.stdout)

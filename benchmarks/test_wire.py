@@ -1,8 +1,8 @@
 """Bytes a span on the wire: a batch of 1,000 varied spans, as NDJSON, compressed the way the exporter compresses it.
 
 The spans are those of agents at work: a trace is a run of an agent that retrieves (one embedding), thinks (several
-chat calls, one now and then failing) and uses tools. Ids are random, times have nanoseconds, counts vary, so that what
-cannot be compressed in life cannot be compressed here.
+chat calls, one now and then failing) and uses tools. Ids come from the core, starts have microseconds as the core's clock
+has, durations nanoseconds, counts vary, response ids are random: what cannot be compressed in life cannot be here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Agents:
         yield root, began_ns, self.clock_ns - began_ns, agent
 
     def step(self, root: Any, fields: dict[str, Any]) -> Span:
-        start_ns = self.clock_ns + self.random.randrange(STEP_NS // 100)
+        start_ns = (self.clock_ns + self.random.randrange(STEP_NS // 100)) // 1000 * 1000
         duration_ns = int(self.random.lognormvariate(0, 0.6) * STEP_NS)
         self.clock_ns = start_ns + duration_ns
         return self.new_context(root), start_ns, duration_ns, fields

@@ -40,6 +40,7 @@ def test_quick_start_is_short() -> None:
 
 
 def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
+    inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
     with Provider() as provider, Collector() as collector:
         settings = {
             "OPENAI_API_KEY": KEY,
@@ -49,7 +50,7 @@ def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
         }
         done = subprocess.run(
             [sys.executable, "-c", quick_start()],
-            env={**os.environ, **settings},
+            env={**inherited, **settings},
             capture_output=True,
             text=True,
             timeout=60,

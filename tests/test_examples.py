@@ -23,6 +23,7 @@ def spans_of(tmp_path: Path) -> Iterator[Any]:
     with Provider() as provider, Collector() as collector:
 
         def run(name: str) -> list[dict[str, Any]]:
+            inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
             settings = {
                 "OPENAI_API_KEY": KEY,
                 "OPENAI_BASE_URL": provider.base_url,
@@ -31,7 +32,7 @@ def spans_of(tmp_path: Path) -> Iterator[Any]:
             }
             done = subprocess.run(
                 [sys.executable, EXAMPLES / name],
-                env={**os.environ, **settings},
+                env={**inherited, **settings},
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -36,6 +36,7 @@ try:
 except openai.RateLimitError:
     pass
 fasttrace.flush(5)
+assert fasttrace.stats().recorded == 2
 """
 
 

@@ -32,12 +32,13 @@ LAYERS = (
 FLOOR = {"errors", "semconv"}
 BESIDE = {("trace", "exporters"), ("__main__", "cli"), ("cli", "__init__"), ("__main__", "__init__")}
 THIRD_PARTY = {
+    "wire": {"zstandard"},
     "pricing": {"genai_prices"},
     "tokens": {"tiktoken"},
     "trace": {"opentelemetry"},
     "exporters": {"httpcore", "httpx", "zstandard", "orjson"},
     "instrumentation": {"wrapt"},
-    "cli": {"rich", "openai", "zstandard"},
+    "cli": {"rich", "openai"},
 }
 ANYWHERE = {"typing_extensions", "_typeshed", "cython"}
 STANDARD = sys.stdlib_module_names | {"compression"}

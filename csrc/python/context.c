@@ -9,14 +9,14 @@ ft_context *ft_context_new(PyObject *parent) {
     ft_context *context = PyObject_New(ft_context, &ft_context_type);
     if (context == NULL) return NULL;
     context->retries = 0;
-    context->span_id = ft_ids_next();
+    context->span_id = ft_ids_next_span();
     if (parent != NULL && Py_IS_TYPE(parent, &ft_context_type)) {
         const ft_context *known = (const ft_context *)parent;
         context->trace_hi = known->trace_hi;
         context->trace_lo = known->trace_lo;
         context->parent_span_id = known->span_id;
     } else {
-        context->trace_hi = ft_ids_next();
+        context->trace_hi = ft_ids_trace_high();
         context->trace_lo = ft_ids_next();
         context->parent_span_id = 0;
     }

@@ -1,5 +1,5 @@
-/* zlib's CRC-32 (reflected polynomial 0xEDB88320), eight bytes a step. Any thread; the tables are constants, so there is
- * nothing to set up.
+/* zlib's CRC-32 (reflected polynomial 0xEDB88320), eight bytes a step. Any thread; the tables are constants:
+ * there is nothing to set up.
  *
  * Table k maps a byte to its remainder after k more zero bytes. A remainder is linear in its byte, so each table
  * follows from eight numbers, the remainders of the single bits, which the compiler combines. */

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { FT_FORK_WORD_PROCESS, FT_FORK_WORD_IDS, FT_FORK_WORDS } ft_fork_word;
+typedef enum { FT_FORK_WORD_PROCESS, FT_FORK_WORD_IDS, FT_FORK_WORD_TRACE_HIGH, FT_FORK_WORDS } ft_fork_word;
 
 /* Set up detection, once per process; false when the system offers none. Any thread. */
 bool ft_fork_watch(void);

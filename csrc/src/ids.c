@@ -32,6 +32,7 @@ enum { STATE_WORDS = 4 };
 typedef struct {
     uint64_t state[STATE_WORDS];
     uint64_t epoch; /* 0: never seeded */
+    uint64_t last_span;
 } id_generator;
 
 static _Thread_local id_generator generator;
@@ -62,7 +63,7 @@ static uint64_t process_number(void) {
 #endif
 }
 
-/* Without the system's generator: what differs between processes, threads and moments. Ids must be unique, not secret. */
+/* Without the system's generator: what differs between processes, threads and moments. Ids need not be secret. */
 static void seed_from_circumstances(id_generator *g, uint64_t epoch) {
     uint64_t mix = (uint64_t)ft_clock_unix_ns() ^ process_number() << 40 ^ (uint64_t)(uintptr_t)g ^ epoch << 56;
     for (int i = 0; i < STATE_WORDS; i++)
@@ -99,14 +100,39 @@ static uint64_t generator_next(uint64_t state[STATE_WORDS]) {
     return result;
 }
 
-uint64_t ft_ids_next(void) {
-    id_generator *g = &generator;
-    uint64_t epoch = atomic_load_explicit(ft_fork_word_of(FT_FORK_WORD_IDS), memory_order_relaxed);
-    if (!epoch || g->epoch != epoch)
-        generator_seed(g, epoch);
+static uint64_t generator_next_id(id_generator *g) {
     uint64_t id;
     do
         id = generator_next(g->state);
     while (!id);
     return id;
+}
+
+/* This thread's generator, seeded in this process. */
+static id_generator *generator_of_thread(void) {
+    id_generator *g = &generator;
+    uint64_t epoch = atomic_load_explicit(ft_fork_word_of(FT_FORK_WORD_IDS), memory_order_relaxed);
+    if (!epoch || g->epoch != epoch) {
+        generator_seed(g, epoch);
+        g->last_span = generator_next(g->state);
+    }
+    return g;
+}
+
+uint64_t ft_ids_next(void) { return generator_next_id(generator_of_thread()); }
+
+uint64_t ft_ids_next_span(void) {
+    id_generator *g = generator_of_thread();
+    if (!++g->last_span) ++g->last_span;
+    return g->last_span;
+}
+
+uint64_t ft_ids_trace_high(void) {
+    ft_fork_watch();
+    _Atomic uint64_t *word = ft_fork_word_of(FT_FORK_WORD_TRACE_HIGH);
+    uint64_t high = atomic_load_explicit(word, memory_order_relaxed);
+    if (high) return high;
+    uint64_t fresh = ft_ids_next();
+    bool is_first = atomic_compare_exchange_strong_explicit(word, &high, fresh, memory_order_relaxed, memory_order_relaxed);
+    return is_first ? fresh : high;
 }

@@ -1,4 +1,5 @@
-/* Interning of repeated strings (theory in strtab.h). Intern: any thread; get: the consumer, on trusted or hostile files. */
+/* Interning of repeated strings (theory in strtab.h). Intern: any thread; get: the consumer, who may
+ * hold a hostile file. */
 #include "fasttrace/strtab.h"
 
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static uint64_t text_hash(const char *text, size_t length) {
     return hash ^ hash >> 32;
 }
 
-/* Claim room, never past the end of the table; then write the entry. Nobody can name it before its index is returned. */
+/* Claim room, never past the end of the table; then write the entry: nobody knows its index yet. */
 static uint16_t entry_append(ft_strtab *table, const char *text, size_t length) {
     uint64_t bytes = (LENGTH_BYTES + length + 7) & ~UINT64_C(7);
     uint64_t limit = table->header->strtab_bytes;

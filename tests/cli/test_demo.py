@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`fasttrace ...` with the core of this run and no other setting."""
+    inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
     return subprocess.run(
         [sys.executable, "-m", "fasttrace", *arguments],
-        env={**os.environ, **env},
+        env={**inherited, **env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -94,9 +96,9 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(tmp_path: Pa
 # ---- the verdict
 
 
-def span(name: str, **fields: Any) -> dict[str, Any]:
-    common = {"span_id": name, "name": name, "timestamp": name, "duration_ms": Decimal("1.5"), "status": "success"}
-    return {**common, "kind": "llm", "operation": "chat", "model_id": "m", **fields}
+def span(span_id: str, **fields: Any) -> dict[str, Any]:
+    common = {"span_id": span_id, "name": span_id, "timestamp": span_id, "status": "success"}
+    return {**common, "duration_ms": Decimal("1.5"), "kind": "llm", "operation": "chat", **fields}
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def desk() -> Iterator[workload.Desk]:
 
 
 TASK = span("t", kind="task", operation="t")
-CALL = span("a", response_id="id-1", input_tokens=10, output_tokens=5, parent_span_id="t")
+CALL = span("a", model_id="m", response_id="id-1", input_tokens=10, output_tokens=5, parent_span_id="t")
 
 
 def test_the_right_spans_have_no_differences(desk: workload.Desk) -> None:
@@ -166,7 +168,7 @@ def cells(width: int, *spans: dict[str, Any]) -> list[list[str]]:
 
 
 def test_unknown_is_not_shown_as_zero() -> None:
-    rows = cells(120, span("1", output_tokens=0), span("2", kind="task", name="tidy up"))
+    rows = cells(120, span("1", model_id="m", output_tokens=0), span("2", kind="task", name="tidy up"))
     assert rows[0] == ["chat", "m", "·", "·", "0", "·", "1.5", "success"]
     assert rows[1] == ["tidy up", "", "", "", "", "", "1.5", "success"]
 

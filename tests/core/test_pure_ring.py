@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import mmap
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,11 +18,13 @@ import pytest
 from fasttrace.core import _pure
 from fasttrace.core._api import RingOwner, RingShape
 from fasttrace.core._pure import layout, reader
+from fasttrace.core._pure import ring as ring_module
 from fasttrace.core._pure.ring import DROPPED, PUSHED, PUSHED_WAKE, Ring
 
 OWNER = RingOwner(bytes(range(16)), b"b" * 16, 7, 8, 9)
 WRAPS = [0, 2**63 - 3, 2**64 - 3]  # where sequences and tickets start anew
 SECOND_NS = 1_000_000_000
+SMAPS = Path("/proc/self/smaps")
 
 
 def small(slots: int = 8, arena_bytes: int = 4096, first_ticket: int = 0, strtab_bytes: int = 4096) -> RingShape:
@@ -265,8 +270,11 @@ def test_shapes_that_are_not_valid_are_refused(shape: RingShape) -> None:
         _pure.region_bytes(shape)
 
 
-def test_every_ticket_of_many_threads_is_delivered_or_counted() -> None:
+@pytest.mark.parametrize("has_gil", [True, False])
+def test_every_ticket_of_many_threads_is_delivered_or_counted(has_gil: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, "HAS_GIL", has_gil and ring_module.HAS_GIL)
     ring = ring_of(slots=256)
+    assert (ring.lock is None) == ring_module.HAS_GIL
     threads, each = 6, 3000
     barrier = threading.Barrier(threads + 1)
     interval = sys.getswitchinterval()
@@ -304,10 +312,12 @@ def test_every_ticket_of_many_threads_is_delivered_or_counted() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_child_knows_that_the_ring_is_its_parents() -> None:
+@pytest.mark.parametrize("way", ["os", "libc"])
+def test_a_fork_child_knows_that_the_ring_is_its_parents(way: str) -> None:
+    """Also when the fork is one that Python does not know of."""
     ring = ring_of()
     assert ring.alive[0] == 1
-    child = os.fork()
+    child = os.fork() if way == "os" or sys.platform != "linux" else ctypes.PyDLL(None).fork()
     if child == 0:
         os._exit(0 if ring.alive[0] == 0 else 1)
     assert os.waitpid(child, 0)[1] == 0
@@ -351,3 +361,17 @@ def whole_records(path: Path, shape: RingShape) -> list[tuple[int, ...]]:
             if int.from_bytes(memory[at : at + 8], sys.byteorder) == 2 * ticket + 2:
                 found.append(layout.RECORD.unpack(memory[at + 8 : at + layout.SLOT_BYTES]))
     return found
+
+
+def kept_out_of_dumps_bytes() -> int:
+    """Memory of this process that the kernel would leave out of a core dump."""
+    mappings = re.findall(r"^Size: +(\d+) kB$.*?^VmFlags:([ \w]*)$", SMAPS.read_text(), re.MULTILINE | re.DOTALL)
+    return 1024 * sum(int(size) for size, flags in mappings if " dd" in flags)
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="only /proc tells what a core dump would hold")
+def test_content_stays_out_of_core_dumps() -> None:
+    gc.collect()
+    before = kept_out_of_dumps_bytes()
+    ring = Ring(-1, small(arena_bytes=1 << 20), OWNER)
+    assert kept_out_of_dumps_bytes() - before == ring.shape.arena_bytes

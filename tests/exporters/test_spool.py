@@ -16,7 +16,6 @@ from fasttrace.exporters import spool as module
 from fasttrace.exporters.spool import Evicted, Spool
 
 if TYPE_CHECKING:
-
     from fasttrace.exporters.base import EncodedBatch
 
 Make = "Callable[..., EncodedBatch]"

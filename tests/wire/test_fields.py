@@ -133,3 +133,70 @@ def type_of(rule: dict[str, Any]) -> str:
         (example, *_) = rule.get("enum", [rule.get("const")])
         return "boolean" if isinstance(example, bool) else "string"
     return str(rule.get("type", "any"))
+
+
+# ---- the schema as a judge of lines ----
+
+TYPES = {"string": str, "object": dict, "array": list, "boolean": bool, "integer": int, "number": (int, float)}
+
+
+def faults(rule: dict[str, Any], value: Any, path: str = "span") -> list[str]:
+    """What the schema says against a value; of JSON Schema only the words that schema.json uses."""
+    found = []
+    if value not in rule.get("enum", [rule.get("const", value)]):
+        found.append(f"{path}: not one of the values")
+    if "type" in rule and not isinstance(value, TYPES[rule["type"]]):
+        return [f"{path}: not {rule['type']}"]
+    if "pattern" in rule and not re.search(rule["pattern"], value):
+        found.append(f"{path}: pattern")
+    sizes = {"minLength": len, "maxLength": len, "minItems": len, "maxItems": len, "minimum": int, "maximum": int}
+    for word, size in sizes.items():
+        if word in rule and (size(value) < rule[word] if word.startswith("min") else size(value) > rule[word]):
+            found.append(f"{path}: {word}")
+    for name in rule.get("required", ()):
+        found += [] if name in value else [f"{path}.{name}: missing"]
+    if rule.get("additionalProperties") is False:
+        found += [f"{path}.{name}: unknown" for name in value.keys() - rule["properties"].keys()]
+    for name, inner in rule.get("properties", {}).items():
+        found += faults(inner, value[name], f"{path}.{name}") if name in value else []
+    for element in value if "items" in rule else ():
+        found += faults(rule["items"], element, f"{path}[]")
+    return found
+
+
+def test_schema_uses_no_word_that_is_not_judged_here() -> None:
+    judged = {"const", "enum", "type", "pattern", "required", "additionalProperties", "properties", "items"}
+    judged |= {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"}
+    words: set[str] = set()
+
+    def collect(rule: dict[str, Any]) -> None:
+        words.update(rule)
+        for inner in (*rule.get("properties", {}).values(), *([rule["items"]] if "items" in rule else ())):
+            collect(inner)
+
+    collect(SCHEMA)
+    assert words - judged == {"$schema", "$id", "title", "description"}
+
+
+def test_what_the_cores_write_is_what_the_schema_asks_for(recording: Any) -> None:
+    texts = {field.name: "é" * 9000 for field in FIELDS if field.place in (Place.STRING, Place.TEXT)}
+    lists = {name: ["a", "é" * 200] for name in names_at(Place.LIST)}
+    counts = dict.fromkeys([*layout.COUNTS, *layout.FIRSTS, "chunks", "http_status", "retries", "server_port"], 65535)
+    codes = {name: codes[-1] for name, codes in layout.CODES.items()}
+    texts["request_model"] = "another"
+    jsons = {"request_params": b'{"a":1}', "attributes": b"{}", "input": b"null", "output": b'"x"'}
+    jsons["events"] = b'[{"name":"n","timestamp":"t","attributes":{}}]'
+    context = recording.core.new_context(recording.core.new_context(None))
+    everything = {**texts, **lists, **counts, **codes, **jsons, "stream": True, "cost_usd": 2**64 - 1}
+    recording.recorder.record(context, 1, 2**64 - 1, everything)
+    recording.recorder.record(context, 0, 0, {})
+    full, bare = recording.spans()
+    assert (faults(SCHEMA, full), faults(SCHEMA, bare)) == ([], [])
+    assert list(full) == [field.name for field in FIELDS if field.place is not Place.RESOURCE]
+    assert faults(SCHEMA, full | {"kind": "other", "no_such": 1, "span_id": "x", "retries": 0, "tags": [1]}) == [
+        "span.no_such: unknown",
+        "span.span_id: pattern",
+        "span.kind: not one of the values",
+        "span.retries: minimum",
+        "span.tags[]: not string",
+    ]

@@ -3,5 +3,5 @@
 #define FASTTRACE_CLOCK_H
 #include <stdint.h>
 int64_t ft_clock_monotonic_ns(void);
-int64_t ft_clock_unix_ns(void);
+int64_t ft_clock_unix_ns(void); /* to the microsecond */
 #endif

@@ -5,8 +5,8 @@
  *
  * Every part starts at a multiple of 4,096 and is padded to one. The shape (four sizes and the first ticket) determines
  * the whole layout, so a file whose offsets disagree with its sizes is not ours. head, acked and every slot's sequence
- * start at the first ticket (2 * first_ticket for the sequence), arena_head at 0, strtab_used at 8: string index 0 means
- * "none".
+ * start at the first ticket (2 * first_ticket for the sequence), arena_head at 0, strtab_used at 8: string index 0
+ * means "none".
  *
  * Python opens, locks, allocates and checks the file (core/_backing.py, shared by both twins) and hands over a
  * descriptor; C maps and formats it. The mapping is never unmapped while the process lives: a daemon thread may still

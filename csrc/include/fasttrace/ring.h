@@ -85,7 +85,7 @@ typedef struct {
 
 void ft_reader_init(ft_reader *reader, ft_ring *ring);
 /* Copy what is committed, at most max_spans records and about max_bytes of content, into an empty batch. `now_ns` is
- * monotonic: an unfinished slot is stepped over after FT_STEP_OVER_NS and revisited. Returns false when out of memory. */
+ * monotonic: an unfinished slot is stepped over after FT_STEP_OVER_NS and revisited. False when out of memory. */
 #define FT_STEP_OVER_NS INT64_C(50000000)
 bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);

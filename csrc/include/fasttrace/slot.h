@@ -35,7 +35,7 @@ typedef struct {
     _Atomic uint64_t words[FT_SLOT_WORDS];
 } ft_slot;
 
-/* What a reader finds for a ticket. UNFINISHED: not written yet, or given way to an older writer: the two look alike. */
+/* What a reader finds for a ticket. UNFINISHED: not written yet, or given way to an older writer; they look alike. */
 typedef enum { FT_SLOT_READ, FT_SLOT_UNFINISHED, FT_SLOT_OVERWRITTEN } ft_slot_state;
 
 static inline void ft_slot_reset(ft_slot *slot, uint64_t first_ticket) {

@@ -211,7 +211,8 @@ static inline void ft_span_set_count(ft_span *span, ft_field field, uint64_t val
     ft_span_mark(span, field);
 }
 
-/* Append one tagged field to the content: text (UTF-8, not yet escaped, clipped here to ft_field_limit) or ready JSON. */
+/* Append one tagged field to the content: text (UTF-8, unescaped, clipped here to ft_field_limit) or ready JSON. False
+ * when it did not fit, or for text in a field that is none. */
 bool ft_span_add_text(ft_span *span, ft_field field, const char *text, size_t length);
 bool ft_span_add_json(ft_span *span, ft_field field, const char *json, size_t length);
 

@@ -131,7 +131,8 @@ static void file_recover(int fd, totals *sum) {
 }
 
 static void one_death(unsigned *seed, totals *sum) {
-    ft_region_shape shape = {.slot_count = SLOTS, .arena_bytes = ARENA_BYTES, .strtab_bytes = 4096, .inflight_count = 4};
+    ft_region_shape shape = {
+        .slot_count = SLOTS, .arena_bytes = ARENA_BYTES, .strtab_bytes = 4096, .inflight_count = 4};
     int fd = memfd_create("fasttrace-kill", 0);
     if (fd < 0 || ftruncate(fd, (off_t)ft_region_bytes(&shape))) {
         perror("memfd");

@@ -1,5 +1,5 @@
-/* The ring at every instruction of its writer: a traced child pushes spans, with strings and content, one instruction at
- * a time, and after each one this process recovers the file through the real reader on a mapping of its own, as it
+/* The ring at every instruction of its writer: a traced child pushes spans, with strings and content, one instruction
+ * at a time, and after each one this process recovers the file through the real reader on a mapping of its own, as it
  * would after a SIGKILL there. Nothing torn may be delivered, and nothing whose push had returned may be missing.
  *
  * The same run is made with pushes that do the right things in a wrong order; it must find fault with each. Linux. */
@@ -155,7 +155,9 @@ int main(void) {
     const struct {
         const char *name;
         push_function *push;
-    } mutants[] = {{"commit first", push_commit_first}, {"ticket last", push_ticket_last}, {"content last", push_content_last}};
+    } mutants[] = {{"commit first", push_commit_first},
+                   {"ticket last", push_ticket_last},
+                   {"content last", push_content_last}};
     recovery at;
     bool is_sound = run(push_real, &at) && at.violations == 0 && at.points > PUSHES * 100;
     printf("%s single step: %llu crash points, %llu violations; mutants:", is_sound ? "ok" : "VIOLATION",

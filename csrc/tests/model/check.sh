@@ -24,7 +24,7 @@ spin_run() {
     )
 }
 
-# genmc_run PROGRAM NAME [FLAG]: as above. A violation is genmc's status 42; versions that estimate first are told not to.
+# genmc_run PROGRAM NAME [FLAG]: as above. A violation is status 42; versions that estimate first are told not to.
 genmc_run() {
     estimation=$(genmc --help | sed -n 's/.*\(--disable-estimation\).*/\1/p')
     genmc --rc11 $estimation -- -I"$include" ${3:+"-D$3"} "$here/$1.c" >"genmc-$1-$2.log" 2>&1

@@ -1,5 +1,5 @@
-/* content.c under the C11 memory model, for GenMC: a writer that laps an arena of two words, and a reader that learns of
- * each block the way it learns of records, by an acquire. The checksum is taken away, so that what passes passes by the
+/* content.c under the C11 memory model, for GenMC: a writer that laps an arena of two words, and a reader that learns
+ * of each block the way it learns of records, by an acquire. The checksum is taken away, so that what passes passes by the
  * orders alone: with one writer, the distance from arena_head must be enough. */
 #include "genmc_orders.h"
 

@@ -46,8 +46,8 @@ static void both_checksums_agree_at_every_length_and_alignment(void) {
 
 static bool is_read_back(uint32_t length) {
     memset(out, 0xee, sizeof out);
-    return ft_content_plausible(&ring, &record) && ft_content_read(&ring, &record, out) && !memcmp(out, bytes, length) &&
-           out[length] == 0xee;
+    return ft_content_plausible(&ring, &record) && ft_content_read(&ring, &record, out) &&
+           !memcmp(out, bytes, length) && out[length] == 0xee;
 }
 
 static void blocks_of_every_length_come_back(void) {
@@ -150,8 +150,8 @@ static void references_that_are_lies_are_not_followed(void) {
     record.content_length = LARGEST + 1;
     EXPECT(!ft_content_plausible(&ring, &record));
     record = honest;
-    const uint64_t positions[] = {honest.content_position + 1, honest.content_position - 7, honest.content_position + 64, honest.content_position + 8,
-                                  0, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
+    const uint64_t at = honest.content_position;
+    const uint64_t positions[] = {at + 1, at - 7, at + 64, at + 8, 0, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
     for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
         record.content_position = positions[i];
         EXPECT(!ft_content_plausible(&ring, &record));

@@ -59,6 +59,42 @@ static void every_bit_of_an_id_varies(void) {
     EXPECT(ones == UINT64_MAX && zeros == UINT64_MAX);
 }
 
+static void *spans_take(void *ids) {
+    for (int i = 0; i < IDS; i++)
+        ((uint64_t *)ids)[i] = ft_ids_next_span();
+    return NULL;
+}
+
+static void span_ids_count_up_in_a_thread_and_differ_between_threads(void) {
+    uint64_t *ids = calloc(THREADS * IDS, sizeof *ids);
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, spans_take, ids + (size_t)i * IDS);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 1; i < IDS; i++)
+        EXPECT(ids[i] == ids[i - 1] + 1 || ids[i] == 1);
+    EXPECT(are_distinct(ids, THREADS * IDS));
+    free(ids);
+}
+
+static void a_fork_child_has_traces_and_spans_of_its_own(void) {
+    uint64_t mine[2] = {ft_ids_trace_high(), ft_ids_next_span()}, its[2];
+    EXPECT(mine[0] && mine[0] == ft_ids_trace_high());
+    int ends[2];
+    EXPECT(pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        its[0] = ft_ids_trace_high();
+        its[1] = ft_ids_next_span();
+        _exit(write(ends[1], its, sizeof its) == sizeof its ? 0 : 1);
+    }
+    EXPECT(read(ends[0], its, sizeof its) == sizeof its);
+    waitpid(child, NULL, 0);
+    EXPECT(its[0] && its[0] != mine[0]);
+    EXPECT(its[1] - mine[1] > 1u << 20);
+}
+
 static pid_t plain_fork(void) { return fork(); }
 #ifdef __linux__
 static pid_t raw_clone(void) { return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
@@ -148,6 +184,8 @@ int main(void) {
     threads_draw_distinct_ids();
     EXPECT(ft_fork_happened());
     every_bit_of_an_id_varies();
+    span_ids_count_up_in_a_thread_and_differ_between_threads();
+    a_fork_child_has_traces_and_spans_of_its_own();
     a_fork_is_noticed_and_draws_its_own_ids(plain_fork);
 #ifdef __linux__
     a_fork_is_noticed_and_draws_its_own_ids(raw_clone);

@@ -27,7 +27,8 @@ static int file_of(off_t bytes) {
 }
 
 static void bytes_follow_the_shape(void) {
-    ft_region_shape standard = {.slot_count = 8192, .arena_bytes = 2 << 20, .strtab_bytes = 64 << 10, .inflight_count = 256};
+    ft_region_shape standard = {
+        .slot_count = 8192, .arena_bytes = 2 << 20, .strtab_bytes = 64 << 10, .inflight_count = 256};
     EXPECT(ft_region_bytes(&shape) == SHAPE_BYTES);
     EXPECT(ft_region_bytes(&standard) == 4096 + (64 << 10) + 256 * 128 + (2 << 20) + (2 << 20));
     ft_region_shape least = {.slot_count = 2, .arena_bytes = 4096, .strtab_bytes = 4096};
@@ -132,9 +133,10 @@ static void damaged_headers_are_not_believed(void) {
     ft_header *region = ft_region_create(-1, &shape, &owner);
     EXPECT(region && ft_region_valid(region, SHAPE_BYTES) && ft_region_valid(region, SHAPE_BYTES + 1));
     EXPECT(!ft_region_valid(region, SHAPE_BYTES - 1) && !ft_region_valid(region, 0) && !ft_region_valid(region, 4095));
-    uint64_t *sizes[] = {&region->magic,           &region->file_bytes,     &region->strtab_offset, &region->strtab_bytes,
-                         &region->inflight_offset, &region->inflight_count, &region->slots_offset,  &region->slot_count,
-                         &region->arena_offset,    &region->arena_bytes};
+    uint64_t *sizes[] = {&region->magic,        &region->file_bytes,      &region->strtab_offset,
+                         &region->strtab_bytes, &region->inflight_offset, &region->inflight_count,
+                         &region->slots_offset, &region->slot_count,      &region->arena_offset,
+                         &region->arena_bytes};
     const uint64_t values[] = {0, 33, 4096 * 7, UINT64_MAX, UINT64_C(1) << 63, UINT64_MAX / 256};
     for (size_t field = 0; field < sizeof sizes / sizeof *sizes; field++) {
         uint64_t kept = *sizes[field];

@@ -80,7 +80,8 @@ static void content_past_the_limit_is_dropped_and_said_so(void) {
     EXPECT(span.content_length == FT_CONTENT_MAX);
     ft_span_clear(&span);
     EXPECT(!span.content_dropped);
-    const size_t lengths[] = {FT_CONTENT_MAX - FT_TAG_BYTES + 1, FT_CONTENT_MAX, FT_CONTENT_MAX + 1, SIZE_MAX - 4, SIZE_MAX};
+    const size_t lengths[] = {FT_CONTENT_MAX - FT_TAG_BYTES + 1, FT_CONTENT_MAX, FT_CONTENT_MAX + 1, SIZE_MAX - 4,
+                              SIZE_MAX};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         EXPECT(!ft_span_add_json(&span, FT_INPUT, large, lengths[i]) && span.content_dropped);
         ft_span_clear(&span);

@@ -9,7 +9,8 @@ static ft_ring ring;
 static bool holds(uint16_t index, const char *wanted) {
     const char *text;
     size_t length;
-    return ft_strtab_get(ring.header, index, &text, &length) && length == strlen(wanted) && !memcmp(text, wanted, length);
+    return ft_strtab_get(ring.header, index, &text, &length) && length == strlen(wanted) &&
+           !memcmp(text, wanted, length);
 }
 
 static uint16_t intern(const char *text) { return ft_strtab_intern(&ring.strtab, text, strlen(text)); }

@@ -1,7 +1,7 @@
 """What fasttrace adds to a call, measured on this machine: `python -m fasttrace.cli.overhead` prints it as JSON.
 
-The SDK's `chat.completions.create` is replaced by a function that returns a ready reply, and that is called in turns with
-and without fasttrace around it: rounds of calls, CPU time of the calling thread, the median of the rounds. In place the
+The SDK's `chat.completions.create` is replaced by a function that returns a ready reply, and that is called in turns
+with and without fasttrace around it: rounds of calls, CPU time of the calling thread, the median of the rounds. The
 SDK's own work would hide the figure: its jitter from process to process is larger than what is added. That work is
 measured too, HTTP left out, for the proportion. The core is the one the process loaded (FASTTRACE_PURE).
 """
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROUNDS = 101
 CALLS_PER_ROUND = 200
 SDK_CALLS = 500
+FLUSH_S = 0.5
+LIMIT_S = 90
 REPLY = {
     "id": "chatcmpl-overhead",
     "object": "chat.completion",
@@ -46,7 +48,7 @@ REPLY = {
 
 
 class Overhead(NamedTuple):
-    """Microseconds of the calling thread's CPU per call: what fasttrace adds, and what the SDK takes without network."""
+    """Microseconds of the calling thread's CPU per call: what fasttrace adds, what the SDK takes without network."""
 
     backend: str
     added_us: float
@@ -84,7 +86,7 @@ def _added_us(plain: Callable[..., Any], traced: Callable[..., Any]) -> float:
     gc.disable()
     for _ in range(ROUNDS):
         differences.append(_cpu_us(traced, CALLS_PER_ROUND) - _cpu_us(plain, CALLS_PER_ROUND))
-        fasttrace.flush(5)
+        fasttrace.flush(FLUSH_S)
     gc.enable()
     return statistics.median(differences)
 
@@ -105,13 +107,11 @@ def measure_elsewhere(pure: bool, collector_url: str, state_dir: str) -> Overhea
         "FASTTRACE_STATE_DIR": state_dir,
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
-    child = subprocess.run(
-        [sys.executable, "-m", "fasttrace.cli.overhead"],
-        env={**inherited, **settings},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "fasttrace.cli.overhead"]
+    try:
+        child = subprocess.run(command, env={**inherited, **settings}, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return f"no figure within {LIMIT_S} s"
     if child.returncode != 0:
         return (child.stderr.strip().splitlines() or ["the process said nothing"])[-1]
     return Overhead(**json.loads(child.stdout))

@@ -66,8 +66,8 @@ def spans_table(spans: Sequence[Span], width: int, rows_max: int | None = None) 
         title="spans, as the collector received them",
         title_justify="left",
         title_style="bold",
-        box=box.SIMPLE_HEAD if is_narrow else box.ROUNDED,
-        pad_edge=not is_narrow,
+        box=None if is_narrow else box.ROUNDED,
+        padding=(0, 1, 0, 0) if is_narrow else (0, 1),
     )
     table.add_column("span", no_wrap=True)
     for column in columns:
@@ -165,7 +165,8 @@ COLUMNS = (
         lambda total: _cost(6)(total.cost_usd),
         when_wide=False,
     ),
-    Column("ms", lambda span: f"{float(span['duration_ms']):.1f}", lambda total: ""),
+    Column("ms", lambda span: f"{float(span['duration_ms']):.1f}", lambda total: "", when_narrow=False),
+    Column("ms", lambda span: f"{float(span['duration_ms']):.0f}", lambda total: "", when_wide=False),
     Column("status", _status, lambda total: f"{total.failed} failed", is_number=False, when_narrow=False),
     Column("status", _short_status, lambda total: f"{total.failed} bad", is_number=False, when_wide=False),
 )

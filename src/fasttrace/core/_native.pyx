@@ -40,7 +40,7 @@ def region_bytes(shape):
 
 
 def clock_unix_ns():
-    """Wall clock, nanoseconds since the epoch."""
+    """Wall clock, nanoseconds since the epoch, to the microsecond."""
     return ft_clock_unix_ns()
 
 

@@ -5,60 +5,64 @@ in the ring are the parent's, the lock on the ring's file is held as long as any
 connection written to by two processes is broken for both. So the child drops its copies and starts from nothing; its
 own ring, thread and connection come with its first span. The parent goes on as if nothing had happened.
 
+What the exporter thread holds at the moment of the fork stays held in the child for good: the lock of a module that it
+is importing, of the log, of the resolver. So a fork waits until the exporter rests, which it does whenever it waits for
+anything. The wait is bounded: an exporter stuck on a disk must not stop its application from forking.
+
 A fork that Python did not make (from C) calls no hook: the processor compares process ids, and the core has its own
 word for it.
-
-`heavy_imports` is held by the exporter thread while it imports the HTTP stack. Before a fork it is waited for, because
-a module that is half imported by a thread that the child does not have can never be imported there.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fasttrace.trace.wakeup import original
-
 if TYPE_CHECKING:
 
     class ForkAware(Protocol):
+        def hold_still(self, timeout_s: float) -> Any:
+            """Wait until the exporter rests, and keep it there: a lock to release, None if it does not come to rest."""
+
         def forget_parent(self) -> None: ...
 
 
-IMPORTS_WAIT_S = 2.0
+HOLD_WAIT_S = 2.0
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 _is_registered = False
-heavy_imports: Any = original("_thread", "allocate_lock")()
-_holders: set[int] = set()
+_held: dict[int, list[Any]] = {}  # by the forking thread
 
 
 def watch(processor: ForkAware) -> None:
-    """Have `processor.forget_parent()` called in every child of this process."""
+    """Have every fork of this process wait for `processor` and call `forget_parent()` in the child."""
     global _is_registered
     _watched.add(processor)
     if _is_registered or not hasattr(os, "register_at_fork"):
         return
+    # Hooks before a fork run last in, first out. Those of `logging` take its lock, which an exporter on its way to rest
+    # may need: they must be registered by now, so that ours runs first.
+    import logging  # noqa: F401
+
     _is_registered = True
     os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)
 
 
 def _before() -> None:
-    if heavy_imports.acquire(timeout=IMPORTS_WAIT_S):
-        _holders.add(get_ident())
+    until_s = time.monotonic() + HOLD_WAIT_S
+    locks = [processor.hold_still(max(until_s - time.monotonic(), 0.0)) for processor in list(_watched)]
+    _held[get_ident()] = [lock for lock in locks if lock is not None]
 
 
 def _release() -> None:
-    if get_ident() in _holders:
-        _holders.discard(get_ident())
-        heavy_imports.release()
+    for lock in _held.pop(get_ident(), ()):
+        lock.release()
 
 
 def _in_child() -> None:
-    global heavy_imports
-    _holders.clear()
-    heavy_imports = original("_thread", "allocate_lock")()
+    _held.clear()
     for processor in list(_watched):
         processor.forget_parent()

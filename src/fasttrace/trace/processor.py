@@ -49,7 +49,6 @@ class Processor:
         self._exporter = exporter
         self._is_down = False
         self._begin()
-        fork.watch(self)
         atexit.register(self._at_exit)
 
     def _begin(self) -> None:
@@ -85,6 +84,7 @@ class Processor:
     def _open(self) -> None:
         from fasttrace.core._backing import new_owner, open_ring_file
 
+        fork.watch(self)
         owner = new_owner()
         backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
         backing, ring = self._map(backing, owner)
@@ -193,6 +193,11 @@ class Processor:
         """A child of a fork that Python did not make finds out here."""
         if self._pid != os.getpid():
             self.forget_parent()
+
+    def hold_still(self, timeout_s: float) -> Any:
+        """Before a fork: see fork.py."""
+        worker = self._worker
+        return worker.hold_still(timeout_s) if worker is not None else None
 
     def forget_parent(self) -> None:
         """In a fork child: let go of the parent's ring, thread and files, count from zero."""

@@ -20,7 +20,6 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttrace.errors import report
-from fasttrace.trace import fork
 from fasttrace.trace.stats import FlushResult, RingLedger, Stats, without_zeros
 from fasttrace.trace.wakeup import Wakeup, original
 
@@ -90,6 +89,7 @@ class Worker:
         self._stop_deadline_s = FOREVER
         self._next_tick_s = 0.0
         self._thread_id = 0
+        self._work = new_lock()  # held by the thread but while it waits for something
 
     # ---- any thread ----
 
@@ -160,6 +160,11 @@ class Worker:
             last_error=delivery.last_error,
         )
 
+    def hold_still(self, timeout_s: float) -> Any:
+        """Keep the thread from leaving its next wait; returns the lock to release, None when the time was over."""
+        is_own = get_ident() == self._thread_id
+        return self._work if not is_own and self._work.acquire(timeout=timeout_s) else None
+
     def abandon(self) -> None:
         """In a fork child: close this process's copies of what is the parent's."""
         self.is_finished = True
@@ -170,29 +175,37 @@ class Worker:
 
     def _run(self) -> None:
         self._thread_id = get_ident()
-        while not self.is_finished:
-            try:
-                self._turn(self._prepared())
-            except Exception:
-                report("turn", "the exporter thread met an error of its own", exc_info=True)
-                self._end_after_failure()
+        with self._work:
+            while not self.is_finished:
+                try:
+                    self._turn(self._prepared())
+                except Exception:
+                    report("turn", "the exporter thread met an error of its own", exc_info=True)
+                    self._end_after_failure()
+
+    def _rest(self, timeout_s: float, fd: int = -1, writing: bool = False) -> tuple[bool, bool]:
+        """Wait, as `Wakeup.wait` does, with nothing held that a fork would leave locked."""
+        self._work.release()
+        try:
+            return self.wakeup.wait(timeout_s, fd, writing)
+        finally:
+            self._work.acquire()
 
     def _end_after_failure(self) -> None:
         if self.is_over():
             self.is_finished = True
             self._answer(self._waiters)
             return
-        self.wakeup.wait(AFTER_FAILURE_WAIT_S)
+        self._rest(AFTER_FAILURE_WAIT_S)
 
     def _prepared(self) -> Delivery:
         """What delivers batches; imports and opens it the first time."""
         if self._delivery is None:
-            with fork.heavy_imports:
-                from fasttrace.trace.outlet import open_outlet
+            from fasttrace.trace.outlet import open_outlet
 
-                self._exporter, self._delivery, self._encoding = open_outlet(
-                    self._config, self, self._writer, self._exporter, lambda: sum(self.stats().dropped.values())
-                )
+            self._exporter, self._delivery, self._encoding = open_outlet(
+                self._config, self, self._writer, self._exporter, lambda: sum(self.stats().dropped.values())
+            )
         return self._delivery
 
     def _turn(self, delivery: Delivery) -> None:
@@ -209,7 +222,7 @@ class Worker:
         has_more = not is_stopping and self._replay(delivery, waiters)
         self._answer(waiters)
         if not has_more and not is_stopping and not self._waiters:
-            self.wakeup.wait(self._next_tick_s - time.monotonic())
+            self._rest(self._next_tick_s - time.monotonic())
 
     def _answer(self, waiters: list[Waiter]) -> None:
         for waiter in list(waiters):
@@ -240,7 +253,7 @@ class Worker:
             batch = self._encoded_next(delivery)
             if batch is None:
                 empty_reads += 1
-                self.wakeup.wait(UNFINISHED_WAIT_S)  # a producer is in the middle of the oldest one
+                self._rest(UNFINISHED_WAIT_S)  # a producer is in the middle of the oldest one
                 continue
             empty_reads = 0
             self._settled(batch, delivery.deliver(batch))
@@ -325,7 +338,7 @@ class Worker:
     def until_ready(self, timeout_s: float, fd: int, writing: bool) -> bool:
         until_s = time.monotonic() + timeout_s
         while (left_s := min(until_s, self._stop_deadline_s) - time.monotonic()) > 0:
-            woken, is_ready = self.wakeup.wait(left_s, fd, writing)
+            woken, is_ready = self._rest(left_s, fd, writing)
             if woken:
                 self._relieve()
             if is_ready:
@@ -337,7 +350,7 @@ class Worker:
         while (left_s := until_s - time.monotonic()) > 0:
             if until_s >= self._patience_ends_s():
                 return False
-            if self.wakeup.wait(left_s)[0]:
+            if self._rest(left_s)[0]:
                 self._relieve()
         return True
 

@@ -5,11 +5,11 @@ One thread per connection; the batches are guarded by the server's condition.
 
 from __future__ import annotations
 
-import gzip
 import json
-import sys
 from decimal import Decimal
 from typing import NamedTuple
+
+from fasttrace.wire.decode import decompress
 
 from .server import Handler, Json, Server
 
@@ -81,24 +81,3 @@ class _CollectorHandler(Handler):
             return
         self.owner.take(Received(headers, len(wire), lines))
         self.reply_json(200, {"accepted": len(lines), "rejected": 0, "errors": []})
-
-
-def decompress(body: bytes, encoding: str) -> bytes:
-    """The bytes a client meant by this Content-Encoding: zstd, gzip, or none."""
-    if encoding == "zstd":
-        return _decompress_zstd(body)
-    if encoding == "gzip":
-        return gzip.decompress(body)
-    if encoding in ("", "identity"):
-        return body
-    raise ValueError(f"content-encoding {encoding}")
-
-
-def _decompress_zstd(body: bytes) -> bytes:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-
-        return zstd.decompress(body)
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj().decompress(body)

@@ -1,8 +1,8 @@
 """What a span is known by: ids, the identity that children inherit, the clocks, and the mark that shows a fork.
 
-Ids come from the operating system's generator, 512 at a time: reading it for every id would cost half a microsecond.
-They are kept in a list because `list.pop` is one step for every thread, with the GIL and without. All of it runs on the
-callers' threads.
+Random ids come from the operating system's generator, 512 at a time: reading it for every id would cost half a
+microsecond. They are kept in a list because `list.pop` is one step for every thread, with the GIL and without; so is
+counting by `itertools.count`. All of it runs on the callers' threads.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from itertools import count
 from struct import unpack
 from time import monotonic_ns as clock_monotonic_ns
-from time import time_ns as clock_unix_ns
+from time import time_ns
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["SpanContext", "clock_monotonic_ns", "clock_unix_ns", "fork_mark", "new_context"]
 
 IDS_AT_ONCE = 512
+MASK64 = (1 << 64) - 1
+MADV_WIPEONFORK = 18  # Linux's; the mmap module has no name for it
 
 _marks: list[bytearray] = []
 
@@ -33,10 +36,10 @@ def _wipe_marks() -> None:
 def fork_mark() -> Mark:
     """One byte, 1 here and 0 in every fork child, even of a fork that Python does not know of, where the kernel wipes
     it; elsewhere 0 after `os.fork`."""
-    if sys.platform == "linux" and hasattr(mmap, "MADV_WIPEONFORK"):
+    if sys.platform == "linux":
         page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
-            page.madvise(mmap.MADV_WIPEONFORK)
+            page.madvise(MADV_WIPEONFORK)
         except OSError:
             page.close()  # a kernel before 4.14
         else:
@@ -49,20 +52,47 @@ def fork_mark() -> Mark:
     return mark
 
 
-_ids: list[int] = []
+def clock_unix_ns() -> int:
+    """Wall clock, nanoseconds since the epoch, to the microsecond."""
+    return time_ns() // 1000 * 1000
+
+
+class _Ids:
+    """The ids of one process. A batch is sent compressed, and random digits are what cannot be: a trace id is 64 bits
+    of its process and 64 of its own, span ids count up from a random start (see csrc/include/fasttrace/ids.h)."""
+
+    __slots__ = ("_random", "next_span", "trace_high")
+
+    def __init__(self) -> None:
+        high, start = unpack("2Q", os.urandom(16))
+        self.trace_high = high or 1
+        self.next_span = count(start >> 2 or 1).__next__  # below 2^62 counting is quickest
+        self._random: list[int] = []
+
+    def next_random(self) -> int:
+        """Never zero: W3C calls an all-zero id invalid."""
+        try:
+            return self._random.pop() or self.next_random()
+        except IndexError:
+            self._random.extend(unpack(f"{IDS_AT_ONCE}Q", os.urandom(8 * IDS_AT_ONCE)))
+            return self.next_random()
+
+
+_ids = _Ids()
 _ids_mark = fork_mark()
 
 
-def _next_id() -> int:
-    """Never zero: W3C calls an all-zero id invalid."""
+def _ids_here() -> _Ids:
+    """The ids of this process, and not of the one that it was forked from."""
+    global _ids
     if not _ids_mark[0]:
-        _ids.clear()
+        _ids = _Ids()
         _ids_mark[0] = 1
-    try:
-        return _ids.pop() or _next_id()
-    except IndexError:
-        _ids.extend(unpack(f"{IDS_AT_ONCE}Q", os.urandom(8 * IDS_AT_ONCE)))
-        return _next_id()
+    return _ids
+
+
+def _next_span(ids: _Ids) -> int:
+    return ids.next_span() & MASK64 or ids.next_span() & MASK64
 
 
 class SpanContext:
@@ -98,6 +128,7 @@ class SpanContext:
 
 def new_context(parent: object) -> SpanContext:
     """A child of `parent`, or a new root where that is not a context."""
+    ids = _ids_here()
     if type(parent) is SpanContext:
-        return SpanContext(parent.trace_hi, parent.trace_lo, _next_id(), parent.id)
-    return SpanContext(_next_id(), _next_id(), _next_id(), 0)
+        return SpanContext(parent.trace_hi, parent.trace_lo, _next_span(ids), parent.id)
+    return SpanContext(ids.trace_high, ids.next_random(), _next_span(ids), 0)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .ring import Ring
 
 TEMPLATES_MAX = 512
+PARAMS_MAX = 256
+PARAM_MAX = 128
 ELEMENTS_MAX = 1024  # choices of one reply
 HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
 HAS_RETRIES = 1 << NUMBER["retries"]
@@ -47,19 +49,16 @@ SUCCESS, ERROR, CANCELLED = 1, 2, 4
 FROM_PROVIDER = 1
 
 
-class _Reading:
-    """A Node of the reply with its field's setter at hand."""
+_Reading = tuple[str, "Setter | None", int, Any, tuple[Any, ...], bool, bool]
+_MISSING = object()
 
-    __slots__ = ("at", "children", "detail", "each", "foreign", "name", "setter")
 
-    def __init__(self, node: Node) -> None:
-        self.name = node.name
-        self.each = node.each
-        self.foreign = node.foreign
-        self.children = tuple(_Reading(child) for child in node.children)
-        self.setter: Setter | None = None
-        if node.field is not None:
-            self.setter, self.at, self.detail = SETTERS[node.field]
+def _reading(node: Node) -> _Reading:
+    """A Node with its field's setter at hand: name, setter, place, detail, children, each, foreign."""
+    children = tuple(_reading(child) for child in node.children)
+    if node.field is None:
+        return node.name, None, 0, None, children, node.each, node.foreign
+    return node.name, *SETTERS[node.field], children, node.each, node.foreign
 
 
 class _Call:
@@ -99,8 +98,8 @@ class _Target:
         self.spec = spec
         self.recorder = recorder
         self.is_on = True
-        self.reply = tuple(_Reading(node) for node in spec.reply)
-        self.labels = {name: f"{quote(name)}:" for name, use in spec.request.items() if use == "param"}
+        self.reply = tuple(_reading(node) for node in spec.reply)
+        self.params: dict[tuple[str, type, object], str] = {}
         self.endpoints: dict[int, tuple[object, Endpoint]] = {}
 
     # ---- the request's side ----
@@ -125,8 +124,8 @@ class _Target:
         for name, value in kwargs.items():
             use = uses.get(name)
             if use == "param":
-                if isinstance(value, (str, int, float)) and (rendered := render_param(value)) is not None:
-                    params.append(self.labels[name] + rendered.decode())
+                if isinstance(value, (str, int, float)):
+                    params.append(self.params.get((name, type(value), value)) or self._param(name, value))
             elif use == "model":
                 model = value
             elif use == "stream" and value is True:
@@ -138,6 +137,15 @@ class _Target:
         endpoint = self._endpoint(args)
         values = self._template(ring, endpoint, model, content)
         return _Call(ring, values, content, endpoint is not None and endpoint.provider != self.spec.sdk)
+
+    def _param(self, name: str, value: str | int | float) -> str:
+        """`"name":value`, remembered: most callers send the same few. Not zero, which equals minus zero."""
+        member = f"{quote(name)}:{(render_param(value) or b'null').decode()}"
+        if value and type(value) in (str, int, float, bool) and len(member) <= PARAM_MAX:
+            if len(self.params) >= PARAMS_MAX:
+                self.params.clear()
+            self.params[name, type(value), value] = member
+        return member
 
     def _endpoint(self, args: tuple[Any, ...]) -> Endpoint | None:
         if not args:
@@ -227,33 +235,38 @@ class _Target:
     def _read(self, call: _Call, found: Any, readings: tuple[_Reading, ...]) -> None:
         """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute."""
         fields = found if isinstance(found, dict) else getattr(found, "__dict__", None)
-        for reading in readings:
-            if reading.foreign and not call.is_foreign:
+        for name, setter, at, detail, children, each, foreign in readings:
+            if foreign and not call.is_foreign:
                 continue
             try:
-                value = fields[reading.name] if fields is not None and reading.name in fields else None
-                if value is None and fields is not found and (fields is None or reading.name not in fields):
-                    value = _undeclared(found, fields, reading.name)
-                if value is not None:
-                    self._read_value(call, value, reading)
+                value = _MISSING if fields is None else fields.get(name, _MISSING)
+                if value is _MISSING:
+                    value = None if fields is found else _undeclared(found, fields, name)
+                if value is None:
+                    continue
+                if each:
+                    self._read_each(call, value, setter, at, detail, children)
+                elif setter is None:
+                    self._read(call, value, children)
+                else:
+                    setter(call.ring, call.values, call.content, at, detail, value)
             except AttributeError:
                 continue
             except Exception as error:
                 report(error)
 
-    def _read_value(self, call: _Call, value: Any, reading: _Reading) -> None:
-        if not reading.each:
-            self._read_one(call, value, reading)
-        elif isinstance(value, (list, tuple)):
-            for element in value[:ELEMENTS_MAX]:
-                if element is not None:
-                    self._read_one(call, element, reading)
-
-    def _read_one(self, call: _Call, value: Any, reading: _Reading) -> None:
-        if reading.setter is not None:
-            reading.setter(call.ring, call.values, call.content, reading.at, reading.detail, value)
-        else:
-            self._read(call, value, reading.children)
+    def _read_each(
+        self, call: _Call, elements: Any, setter: Setter | None, at: int, detail: Any, children: tuple[_Reading, ...]
+    ) -> None:
+        if not isinstance(elements, (list, tuple)):
+            return
+        for element in elements[:ELEMENTS_MAX]:
+            if element is None:
+                continue
+            if setter is None:
+                self._read(call, element, children)
+            else:
+                setter(call.ring, call.values, call.content, at, detail, element)
 
 
 def _undeclared(found: Any, fields: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A batch of spans as NDJSON, byte for byte what csrc/src/ndjson.c writes. Runs on the exporter thread.
+"""A span as a line of JSON, byte for byte what csrc/src/ndjson.c writes. Runs on the exporter thread.
 
 Most of a line is the same for every call of one kind to one model: names, strings, codes, which numbers are there. All
 that decides this is 40 bytes of the record, so these find a ready `Form`, a %-format of the whole line, and only ids,
@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._text import quote
 from . import layout
-from .layout import CODES, COUNTS, FIELDS, FLAG_CONTENT_LOST, FLAG_STREAM, FLAG_UNPRICED, NUMBER, PRESENT, RECORD, TAG
-from .price import UNKNOWN, cost_of
+from .layout import CODES, COUNTS, FIELDS, FLAG_CONTENT_LOST, FLAG_STREAM, NUMBER, PRESENT, RECORD, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .price import PriceTable
     from .ring import Ring
 
 FORMS_MAX = 4096
@@ -34,10 +32,6 @@ RESPONSE_ID, FINISH_REASONS, TOOL_CALLS = NUMBER["response_id"], NUMBER["finish_
 ERROR_MESSAGE, ERROR_STACK, REQUEST_PARAMS = NUMBER["error_message"], NUMBER["error_stack"], NUMBER["request_params"]
 TAGS, ATTRIBUTES, OUTPUT = NUMBER["tags"], NUMBER["attributes"], NUMBER["output"]
 CALL_NUMBERS = frozenset((RESPONSE_ID, REQUEST_PARAMS))  # all the content that most calls have
-PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
-    layout.FIRST_STRING + layout.RECORD_STRINGS.index(name)
-    for name in ("provider", "model_id", "request_model", "price_version")
-)
 
 HAS_PORT, HAS_CHUNKS, HAS_HTTP_STATUS, HAS_RETRIES, HAS_COST = (
     1 << NUMBER[name] for name in ("server_port", "chunks", "http_status", "retries", "cost_usd")
@@ -242,76 +236,3 @@ class Writer:
 def without_zero_parts(values: tuple[int, ...]) -> bytes:
     absent = sum(bit for at, bit, _ in PART_BITS if not values[at])
     return RECORD.pack(*values[:PRESENT], values[PRESENT] & ~absent, *values[PRESENT + 1 :])
-
-
-class Batch:
-    """Spans copied out of the ring, not yet acknowledged."""
-
-    def __init__(self, ring: Ring) -> None:
-        self.count = 0
-        self.first_ticket = 0
-        self.next_ticket = 0
-        self.content_bytes = 0
-        self.tickets: list[int] = []
-        self.records: list[bytes] = []
-        self.contents: list[bytes] = []
-        self._ring = ring
-        self._unpriced: list[int] = []  # positions of records that the table had no price for
-
-    def add(self, ticket: int, record: bytes, content: bytes, is_unpriced: bool) -> None:
-        if not self.count:
-            self.first_ticket = ticket
-        if is_unpriced:
-            self._unpriced.append(self.count)
-        self.count += 1
-        self.content_bytes += len(content)
-        self.tickets.append(ticket)
-        self.records.append(record)
-        self.contents.append(content)
-
-    def unpriced(self) -> list[tuple[str, str]]:
-        """The distinct (provider, model) whose price the table did not know when they were recorded."""
-        found: dict[tuple[str, str], None] = {}
-        for position in self._unpriced:
-            values = RECORD.unpack(self.records[position])
-            provider, *models = (self._text_of(values[at]) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
-            found.update(((provider, model), None) for model in models if model)
-        return list(found)
-
-    def _text_of(self, index: int) -> str:
-        return (self._ring.string(index) or b"").decode("utf-8", "replace")
-
-    def encode(self, prices: PriceTable, price_version: str, resource: bytes) -> bytes:
-        """NDJSON of the batch; `resource` is ready JSON members without braces."""
-        for position in self._unpriced:
-            self._price(position, prices, price_version)
-        self._unpriced.clear()
-        line = self._ring.writer.line
-        lines = [line(record, content) for record, content in zip(self.records, self.contents, strict=True)]
-        end = f",{resource.decode('utf-8', 'surrogateescape')}}}\n" if resource else "}\n"
-        return end.join([*lines, ""] if lines else lines).encode("utf-8", "surrogateescape")
-
-    def _price(self, position: int, prices: PriceTable, price_version: str) -> None:
-        """Price a record whose model the table did not know when it was recorded."""
-        values = list(RECORD.unpack(self.records[position]))
-        values[layout.FLAGS] &= ~FLAG_UNPRICED
-        cost = None if values[PRESENT] & HAS_COST else self._cost(position, values, prices)
-        if cost is not None:
-            values[layout.COST], values[layout.COST_SOURCE] = cost, 1
-            values[PRESENT] |= HAS_COST
-            values[VERSION_AT] = self._ring.intern(price_version.encode("utf-8", "replace"))
-        self.records[position] = RECORD.pack(*values)
-
-    def _cost(self, position: int, values: list[int], prices: PriceTable) -> int | None:
-        """By the price of the model that answered, else of the one that was asked for."""
-        texts = index_content(self.contents[position])[0]
-        provider, *models = (self._name(values, at, texts) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
-        for model in models:
-            price = prices.find(provider, model) if provider and model else None
-            if price is not None and price is not UNKNOWN:
-                return cost_of(price, values)
-        return None
-
-    def _name(self, values: list[int], at: int, texts: Texts) -> str:
-        data = self._ring.string(values[at]) if values[at] else texts.get(STRING_NUMBERS[at - layout.FIRST_STRING])
-        return (data or b"").decode("utf-8", "replace")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from . import layout
+from .batch import Batch
 from .layout import FLAG_UNPRICED, HALF64, MASK64, SLOT_BYTES, SLOT_WORDS
-from .ndjson import Batch
 
 if TYPE_CHECKING:
     from .ring import Ring

@@ -17,8 +17,8 @@ from __future__ import annotations
 import errno
 import mmap
 import sys
+from _thread import RLock
 from itertools import count
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -31,7 +31,8 @@ from .layout import HALF64, MASK64, SLOT_WORDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .ndjson import Batch, Writer
+    from .batch import Batch
+    from .ndjson import Writer
 
     Content = bytes | bytearray
 
@@ -53,6 +54,14 @@ def map_region(fd: int, size: int) -> mmap.mmap:
         return mmap.mmap(fd, size, flags | getattr(mmap, "MAP_POPULATE", 0))
     except ValueError as error:
         raise OSError(errno.EINVAL, f"ring file: {error}") from error
+
+
+def keep_out_of_core_dumps(memory: mmap.mmap, start: int, length: int) -> None:
+    """Content may be what users typed. Best effort: not every system has a word for it."""
+    advice = getattr(mmap, "MADV_DONTDUMP", None)
+    if advice is None or start % mmap.PAGESIZE or length % mmap.PAGESIZE:
+        return
+    memory.madvise(advice, start, length)
 
 
 def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner: RingOwner) -> layout.Offsets:
@@ -91,6 +100,7 @@ class Ring:
         self.memory = map_region(fd, size)
         self.words = memoryview(self.memory).cast("Q")
         self.offsets = format_region(self.memory, self.words, shape, owner)
+        keep_out_of_core_dumps(self.memory, self.offsets.arena, shape.arena_bytes)
         self.lock = None if HAS_GIL else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
