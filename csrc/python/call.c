@@ -47,43 +47,30 @@ static PyObject *endpoint_key(const ft_plan *plan, PyObject *self) {
     return object;
 }
 
-static uint16_t intern(ft_ring *ring, PyObject *value, size_t limit) {
-    const char *text;
-    size_t length;
-    PyObject *owner = NULL;
-    uint16_t index = 0;
-    if (value != NULL && ft_text(value, limit, &text, &length, &owner)) index = ft_strtab_intern(&ring->strtab, text, length);
-    Py_XDECREF(owner);
-    return index;
-}
-
-/* Ask Python: Endpoint(provider, address, port). */
-static bool resolve(const ft_target *target, ft_ring *ring, PyObject *key, ft_endpoint *endpoint) {
+/* Ask Python: Endpoint(provider, address, port), straight into the span. */
+static bool resolve(ft_call *call, PyObject *key) {
+    static const ft_field fields[] = {FT_PROVIDER, FT_SERVER_ADDRESS, FT_SERVER_PORT};
+    const ft_target *target = call->target;
     PyObject *answer = PyObject_CallOneArg(target->resolve, key);
     bool fine = answer != NULL && PyTuple_Check(answer) && PyTuple_GET_SIZE(answer) == 3;
+    for (int i = 0; fine && i < 3; i++) fine = ft_set_field(call->ring, &call->span, fields[i], PyTuple_GET_ITEM(answer, i));
     if (fine) {
-        PyObject *provider = PyTuple_GET_ITEM(answer, 0), *port = PyTuple_GET_ITEM(answer, 2);
-        size_t length = 0;
-        const char *text = NULL;
-        endpoint->provider = intern(ring, provider, ft_field_limit[FT_PROVIDER]);
-        endpoint->address = intern(ring, PyTuple_GET_ITEM(answer, 1), ft_field_limit[FT_SERVER_ADDRESS]);
-        endpoint->has_port = PyLong_CheckExact(port);
-        endpoint->port = endpoint->has_port ? (uint16_t)PyLong_AsLong(port) : 0;
-        ft_strtab_get(ring->header, endpoint->provider, &text, &length);
-        endpoint->is_foreign = length != target->plan.sdk_length || memcmp(text, target->plan.sdk, length) != 0;
+        PyObject *provider = PyTuple_GET_ITEM(answer, 0);
+        call->is_foreign = !PyUnicode_Check(provider) || PyUnicode_CompareWithASCIIString(provider, target->plan.sdk) != 0;
     }
     Py_XDECREF(answer);
     return fine;
 }
 
-static void endpoint_remember(ft_endpoint *place, const ft_endpoint *fresh, PyObject *key, const ft_ring *ring) {
+static void endpoint_remember(ft_endpoint *place, const ft_call *call, PyObject *key) {
+    const ft_record *record = &call->span.record;
     if (!entry_claim(&place->entry)) return;
-    place->provider = fresh->provider;
-    place->address = fresh->address;
-    place->port = fresh->port;
-    place->has_port = fresh->has_port;
-    place->is_foreign = fresh->is_foreign;
-    entry_publish(&place->entry, key, ring);
+    place->provider = record->strings[FT_STR_PROVIDER];
+    place->address = record->strings[FT_STR_SERVER_ADDRESS];
+    place->port = record->server_port;
+    place->has_port = ft_record_has(record, FT_SERVER_PORT);
+    place->is_foreign = call->is_foreign;
+    entry_publish(&place->entry, key, call->ring);
 }
 
 static void endpoint_apply(ft_call *call, const ft_endpoint *endpoint) {
@@ -99,14 +86,12 @@ static bool set_endpoint(ft_call *call, PyObject *self) {
     PyObject *key = endpoint_key(&call->target->plan, self);
     if (key == NULL) return ft_swallow();
     ft_endpoint *place = &call->target->endpoints[place_of(key)];
-    ft_endpoint fresh = {0};
+    uint32_t content_length = call->span.content_length;
     bool is_known = is_entry_of(&place->entry, key, call->ring);
-    if (is_known) {
+    if (is_known)
         endpoint_apply(call, place);
-    } else if (resolve(call->target, call->ring, key, &fresh)) {
-        endpoint_apply(call, &fresh);
-        endpoint_remember(place, &fresh, key, call->ring);
-    }
+    else if (resolve(call, key) && call->span.content_length == content_length) /* the string table had room */
+        endpoint_remember(place, call, key);
     Py_DECREF(key);
     return is_known || ft_swallow();
 }
@@ -228,6 +213,17 @@ bool ft_call_succeed(ft_call *call, PyObject *reply) {
     return fine;
 }
 
+/* What the exception tells, into the span. False when an interrupt must go on. */
+static bool read_failure(ft_call *call, PyObject *exception) {
+    PyObject *answer = PyObject_CallOneArg(call->target->failure, exception);
+    PyObject *fields = answer == NULL || PyDict_Check(answer) ? Py_XNewRef(answer)
+                                                              : PyObject_CallOneArg((PyObject *)&PyDict_Type, answer);
+    bool fine = fields == NULL || ft_set_fields(call->ring, &call->span, fields);
+    Py_XDECREF(fields);
+    Py_XDECREF(answer);
+    return fine && ft_swallow();
+}
+
 void ft_call_fail(ft_call *call) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -235,13 +231,19 @@ void ft_call_fail(ft_call *call) {
     if (traceback != NULL) PyException_SetTraceback(value, traceback);
     leave(call);
     call->span.record.status = FT_STATUS_ERROR;
-    PyObject *fields = PyObject_CallOneArg(call->target->failure, value);
-    if (fields != NULL && PyDict_CheckExact(fields)) ft_set_fields(call->ring, &call->span, fields);
-    Py_XDECREF(fields);
-    /* The user's exception is on its way: an interrupt that came on top of it stays behind it. */
-    if (!ft_swallow()) PyErr_Clear();
+    if (read_failure(call, value)) {
+        finish(call);
+        PyErr_Restore(type, value, traceback);
+        return;
+    }
+    PyObject *interrupt_type, *interrupt, *interrupt_traceback;
+    PyErr_Fetch(&interrupt_type, &interrupt, &interrupt_traceback);
+    PyErr_NormalizeException(&interrupt_type, &interrupt, &interrupt_traceback);
     finish(call);
-    PyErr_Restore(type, value, traceback);
+    PyException_SetContext(interrupt, value); /* takes the reference */
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    PyErr_Restore(interrupt_type, interrupt, interrupt_traceback);
 }
 
 void ft_call_cancel(ft_call *call) {

@@ -60,7 +60,7 @@ ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const
 bool ft_call_start(ft_call *call);
 /* Each takes the call off the current span and pushes its span. False when an exception of others must go on. */
 bool ft_call_succeed(ft_call *call, PyObject *reply);
-void ft_call_fail(ft_call *call); /* reads the exception that is set, and leaves it set */
+void ft_call_fail(ft_call *call); /* reads the exception that is set; it stays, or an interrupt comes on top of it */
 void ft_call_cancel(ft_call *call);
 void ft_call_clear(ft_call *call);
 

@@ -20,6 +20,7 @@ typedef struct ft_node {
     bool each;      /* read every element of a list */
     bool foreign;   /* read only where the endpoint is not the SDK's own provider */
     Py_ssize_t hint; /* where the name stood in the last dictionary: replies of one class have one order */
+    PyTypeObject *model_type; /* the last class seen that is a pydantic model: compared, never followed */
     int relearned;   /* how often the hint was wrong; past HINTS_MAX it is left alone */
     struct ft_node *children;
     Py_ssize_t child_count;

@@ -27,13 +27,44 @@ ft_ring *ft_recorder_ring(ft_recorder *recorder) {
     return ring;
 }
 
-static ft_price_answer price_by(const ft_price_table *prices, const ft_header *region, uint16_t provider, uint16_t model,
-                                ft_price *price) {
-    const char *provider_text, *model_text;
-    size_t provider_length, model_length;
-    if (!ft_strtab_get(region, provider, &provider_text, &provider_length)) return FT_PRICE_NONE;
-    if (!ft_strtab_get(region, model, &model_text, &model_length)) return FT_PRICE_NONE;
-    return ft_price_table_find(prices, provider_text, provider_length, model_text, model_length, price);
+typedef struct {
+    const char *data;
+    size_t length;
+} text;
+
+/* The last entry of a field in the span's content, where a record's string is when the string table is full; NULL if
+ * there is none. */
+static unsigned char *find_entry(const ft_span *span, ft_field field, text *found) {
+    unsigned char *entry = NULL;
+    uint16_t number;
+    uint32_t length;
+    for (uint32_t at = 0; at < span->content_length; at += FT_TAG_BYTES + length) {
+        unsigned char *here = span->content + at;
+        memcpy(&number, here, sizeof number);
+        memcpy(&length, here + 4, sizeof length);
+        if (number != field) continue;
+        entry = here;
+        *found = (text){(const char *)here + FT_TAG_BYTES, length};
+    }
+    return entry;
+}
+
+static text text_of(const ft_ring *ring, const ft_span *span, ft_record_string which, ft_field field) {
+    text found = {NULL, 0};
+    if (!ft_strtab_get(ring->header, span->record.strings[which], &found.data, &found.length))
+        find_entry(span, field, &found);
+    return found;
+}
+
+/* The strings are all in the table; a price is not looked for by a name in the content: the exporter thread does. */
+static ft_price_answer price_by(const ft_price_table *prices, const ft_ring *ring, const ft_span *span,
+                                ft_record_string model_string, ft_field model_field, ft_price *price) {
+    const uint16_t *strings = span->record.strings;
+    text provider = text_of(ring, span, FT_STR_PROVIDER, FT_PROVIDER);
+    text model = text_of(ring, span, model_string, model_field);
+    if (provider.length == 0 || model.length == 0) return FT_PRICE_NONE;
+    if (!strings[FT_STR_PROVIDER] || !strings[model_string]) return FT_PRICE_UNKNOWN;
+    return ft_price_table_find(prices, provider.data, provider.length, model.data, model.length, price);
 }
 
 static void set_price_version(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
@@ -48,15 +79,19 @@ static void set_price_version(ft_recorder *recorder, ft_ring *ring, ft_span *spa
     atomic_store_explicit(&recorder->price_version_index, tag, memory_order_relaxed);
 }
 
+static bool has_list_price(const ft_ring *ring, const ft_span *span) {
+    text tier = text_of(ring, span, FT_STR_SERVICE_TIER, FT_SERVICE_TIER);
+    return ft_price_is_standard_tier(tier.data, tier.length);
+}
+
 static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     ft_record *record = &span->record;
     if (ft_record_has(record, FT_COST_USD) || !ft_record_has(record, FT_INPUT_TOKENS)) return;
+    if (!has_list_price(ring, span)) return;
     ft_price price;
     const ft_price_table *prices = atomic_load_explicit(&recorder->prices, memory_order_acquire);
-    uint16_t provider = record->strings[FT_STR_PROVIDER];
-    ft_price_answer answer = price_by(prices, ring->header, provider, record->strings[FT_STR_MODEL_ID], &price);
-    if (answer == FT_PRICE_NONE && record->strings[FT_STR_REQUEST_MODEL])
-        answer = price_by(prices, ring->header, provider, record->strings[FT_STR_REQUEST_MODEL], &price);
+    ft_price_answer answer = price_by(prices, ring, span, FT_STR_MODEL_ID, FT_MODEL_ID, &price);
+    if (answer == FT_PRICE_NONE) answer = price_by(prices, ring, span, FT_STR_REQUEST_MODEL, FT_REQUEST_MODEL, &price);
     if (answer == FT_PRICE_UNKNOWN) record->flags |= FT_FLAG_UNPRICED;
     if (answer != FT_PRICE_FOUND || !ft_price_cost(&price, record, &record->cost_pico_usd)) return;
     ft_span_mark(span, FT_COST_USD);
@@ -75,11 +110,27 @@ static void wake(int fd) {
 #endif
 }
 
+/* The same where either name may be in the content: the requested model's entry there becomes the model's. */
+static void settle_models_in_content(const ft_ring *ring, ft_span *span) {
+    uint16_t *strings = span->record.strings, number = FT_MODEL_ID;
+    text model = text_of(ring, span, FT_STR_MODEL_ID, FT_MODEL_ID), entry_text;
+    text request = text_of(ring, span, FT_STR_REQUEST_MODEL, FT_REQUEST_MODEL);
+    if (request.length == 0) return;
+    bool is_same = model.length == request.length && memcmp(model.data, request.data, model.length) == 0;
+    if (model.length > 0 && !is_same) return;
+    unsigned char *entry = find_entry(span, FT_REQUEST_MODEL, &entry_text);
+    if (entry != NULL) memcpy(entry, &number, sizeof number);
+    if (model.length == 0) strings[FT_STR_MODEL_ID] = strings[FT_STR_REQUEST_MODEL];
+    strings[FT_STR_REQUEST_MODEL] = 0;
+}
+
 /* The model that answered; the requested one where the reply names none. request_model only where it differs. */
-static void settle_models(ft_record *record) {
-    uint16_t *strings = record->strings;
-    if (strings[FT_STR_MODEL_ID] == 0) strings[FT_STR_MODEL_ID] = strings[FT_STR_REQUEST_MODEL];
-    if (strings[FT_STR_REQUEST_MODEL] == strings[FT_STR_MODEL_ID]) strings[FT_STR_REQUEST_MODEL] = 0;
+static void settle_models(const ft_ring *ring, ft_span *span) {
+    uint16_t *strings = span->record.strings;
+    if (strings[FT_STR_MODEL_ID] == 0 || (strings[FT_STR_REQUEST_MODEL] == 0 && span->content_length > 0))
+        settle_models_in_content(ring, span);
+    else if (strings[FT_STR_REQUEST_MODEL] == strings[FT_STR_MODEL_ID])
+        strings[FT_STR_REQUEST_MODEL] = 0;
 }
 
 /* A fork inside the call: this span is the parent's. A ring replaced meanwhile: the indices are the old ring's. */
@@ -92,7 +143,7 @@ static bool is_current(ft_recorder *recorder, const ft_ring *ring) {
 
 bool ft_recorder_finish(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     if (!is_current(recorder, ring)) return false;
-    settle_models(&span->record);
+    settle_models(ring, span);
     price_span(recorder, ring, span);
     ft_push_result result = ft_ring_push(ring, span);
     if (result == FT_PUSHED_WAKE) wake(atomic_load_explicit(&recorder->wake_fd, memory_order_relaxed));

@@ -25,6 +25,19 @@ static PyObject *fields_of(PyObject *object) {
 #endif
 }
 
+/* The class tells: a proxy of a model has the model's attributes, and not its dictionary. */
+static bool is_model(PyObject *object, ft_node *node) {
+#ifdef Py_GIL_DISABLED
+    (void)node;
+    return PyObject_HasAttr((PyObject *)Py_TYPE(object), extra_name);
+#else
+    if (node->model_type == Py_TYPE(object)) return true;
+    if (!PyObject_HasAttr((PyObject *)Py_TYPE(object), extra_name)) return false;
+    node->model_type = Py_TYPE(object);
+    return true;
+#endif
+}
+
 /* True when that settles it: the object is a pydantic model that keeps undeclared fields, and `value` is the field or
  * NULL; or something was raised that is not ours to silence. */
 static bool from_extra(PyObject *object, PyObject *name, PyObject **value) {
@@ -34,10 +47,10 @@ static bool from_extra(PyObject *object, PyObject *name, PyObject **value) {
         PyErr_Clear();
         return false;
     }
-    bool is_model = PyDict_CheckExact(extra) || extra == Py_None;
+    bool is_settled = PyDict_CheckExact(extra) || extra == Py_None;
     *value = PyDict_CheckExact(extra) ? ft_dict_get(extra, name) : NULL;
     Py_DECREF(extra);
-    return is_model;
+    return is_settled;
 }
 
 #ifdef Py_GIL_DISABLED
@@ -71,7 +84,7 @@ static PyObject *declared(PyObject *fields, ft_node *node) {
 static PyObject *field_value(PyObject *object, PyObject *fields, ft_node *node) {
     PyObject *name = node->name, *value = fields == NULL ? NULL : declared(fields, node);
     if (value != NULL || fields == object) return value;
-    if (fields != NULL && from_extra(object, name, &value)) return value;
+    if (fields != NULL && is_model(object, node) && from_extra(object, name, &value)) return value;
     return PyObject_GetAttr(object, name);
 }
 
@@ -85,6 +98,10 @@ static bool read_nodes(const reading *to, PyObject *object, ft_node *nodes, Py_s
 
 static bool read_value(const reading *to, PyObject *value, ft_node *node) {
     if (value == Py_None) return true;
+    if (node->field == FT_COST_USD) {
+        ft_set_reported_cost(to->span, value);
+        return true;
+    }
     if (node->field >= 0) return ft_set_field(to->ring, to->span, (ft_field)node->field, value);
     return read_nodes(to, value, node->children, node->child_count);
 }

@@ -50,7 +50,9 @@ bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, P
         return true;
     }
     PyErr_Clear();
-    *owner = PyObject_CallFunction(ft_python_side.clean, "On", value, (Py_ssize_t)limit);
+    PyObject *plain = PyUnicode_FromObject(value); /* the text itself: a subclass's methods may be anybody's code */
+    if (plain == NULL) return false;
+    *owner = PyObject_CallFunction(ft_python_side.clean, "Nn", plain, (Py_ssize_t)limit);
     if (*owner == NULL || !PyBytes_Check(*owner)) return false;
     *text = PyBytes_AS_STRING(*owner);
     *length = (size_t)PyBytes_GET_SIZE(*owner);
@@ -124,18 +126,27 @@ static void set_number(ft_span *span, ft_field field, uint64_t number) {
             (uint16_t)number;
         break;
     case FT_COST_USD: record->cost_pico_usd = number; break;
-    default: record->counts[field - FT_INPUT_TOKENS] = number;
+    default:
+        if (number == 0 && field > FT_OUTPUT_TOKENS) return; /* a part of nothing is not written */
+        record->counts[field - FT_INPUT_TOKENS] = number;
     }
     ft_span_mark(span, field);
 }
 
 /* A cost in USD that the reply itself reports becomes pico-USD. Within 2^53 pico-USD (9,007 USD) the product is exact
  * to the last digit a float of that size can tell. */
-static void set_reported_cost(ft_span *span, PyObject *value) {
-    double usd = PyFloat_CheckExact(value) ? PyFloat_AS_DOUBLE(value) : -1.0;
+static void set_cost_usd(ft_span *span, double usd) {
     if (!(usd >= 0.0 && usd < 9007.0)) return;
     span->record.cost_source = FT_COST_PROVIDER;
     set_number(span, FT_COST_USD, (uint64_t)llrint(usd * 1e12));
+}
+
+void ft_set_reported_cost(ft_span *span, PyObject *value) {
+    uint64_t usd;
+    if (PyFloat_CheckExact(value))
+        set_cost_usd(span, PyFloat_AS_DOUBLE(value));
+    else if (unsigned_of(value, &usd))
+        set_cost_usd(span, (double)usd);
 }
 
 uint8_t ft_code_of(ft_field field, const char *name, size_t length) {
@@ -191,7 +202,7 @@ bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value)
         return true;
     case FT_COST_USD:
         if (PyFloat_CheckExact(value)) {
-            set_reported_cost(span, value);
+            set_cost_usd(span, PyFloat_AS_DOUBLE(value));
             return true;
         } /* fall through */
     case FT_SERVER_PORT:
@@ -213,17 +224,33 @@ bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value)
     case FT_WEB_SEARCH_REQUESTS:
         if (unsigned_of(value, &number)) set_number(span, field, number);
         return true;
+    case FT_SERVICE:
+    case FT_ENVIRONMENT:
+    case FT_TENANT_ID:
+    case FT_WORKFLOW_ID:
+    case FT_SDK: return true; /* the process's, not a span's */
     default: return set_text(ring, span, field, value);
     }
+}
+
+/* FT_FIELD_COUNT for a name that is no field. */
+static ft_field field_named(PyObject *name) {
+    int field = 0;
+    if (!PyUnicode_Check(name)) return FT_FIELD_COUNT;
+    while (field < FT_FIELD_COUNT && PyUnicode_CompareWithASCIIString(name, ft_field_name[field]) != 0) field++;
+    return (ft_field)field;
 }
 
 bool ft_set_fields(ft_ring *ring, ft_span *span, PyObject *fields) {
     PyObject *key, *value;
     Py_ssize_t position = 0;
     while (PyDict_Next(fields, &position, &key, &value)) {
-        const char *name = PyUnicode_Check(key) ? PyUnicode_AsUTF8(key) : NULL;
-        for (int field = 0; name != NULL && field < FT_FIELD_COUNT; field++)
-            if (strcmp(ft_field_name[field], name) == 0 && !ft_set_field(ring, span, (ft_field)field, value)) return false;
+        ft_field field = field_named(key);
+        if (field == FT_FIELD_COUNT) continue;
+        Py_INCREF(value); /* reading a list may run anybody's code */
+        bool fine = ft_set_field(ring, span, field, value);
+        Py_DECREF(value);
+        if (!fine) return false;
     }
-    return ft_swallow();
+    return true;
 }

@@ -27,6 +27,8 @@ bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, P
 
 /* One field of a span from a Python value; false when an exception must go on (see ft_swallow). A value that does not
  * fit the field is left out. Accepts every field but ids, clocks and MODEL_ID/REQUEST_MODEL pairing. */
+/* The cost that a reply itself reports: USD, an integer too. */
+void ft_set_reported_cost(ft_span *span, PyObject *value);
 bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value);
 
 /* Every item of a dict by wire name; a name that is no field is left out. */

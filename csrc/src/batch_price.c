@@ -7,7 +7,9 @@ typedef struct {
     const ft_batch *batch;
     const ft_header *region;
     const ft_price_table *prices;
-    uint16_t version; /* of the price table, in the string table */
+    const char *version_text; /* of the price table */
+    size_t version_length;
+    uint16_t version; /* in the string table, 0 until it is there */
 } batch_pricing;
 
 static ft_text text_of(const ft_record_view *view, ft_field field) {
@@ -31,25 +33,39 @@ static bool find_cost(const batch_pricing *pricing, const ft_record *record, uin
            ft_price_cost(&price, record, pico_usd);
 }
 
-static void price_record(const batch_pricing *pricing, ft_record *record) {
+static void price_record(batch_pricing *pricing, ft_ring *ring, ft_record *record) {
     uint64_t pico_usd;
     if (ft_record_has(record, FT_COST_USD) || !find_cost(pricing, record, &pico_usd))
         return;
     record->cost_pico_usd = pico_usd;
     record->present |= UINT64_C(1) << FT_COST_USD;
     record->cost_source = FT_COST_LOCAL;
+    if (pricing->version == 0)
+        pricing->version = ft_strtab_intern(&ring->strtab, pricing->version_text, pricing->version_length);
     record->strings[FT_STR_PRICE_VERSION] = pricing->version;
 }
 
 void ft_batch_price(ft_batch *batch, ft_ring *ring, const ft_price_table *prices, const char *version, size_t length) {
-    batch_pricing pricing = {batch, ring->header, prices, 0};
+    batch_pricing pricing = {.batch = batch,
+                             .region = ring->header,
+                             .prices = prices,
+                             .version_text = version,
+                             .version_length = ft_text_clip(version, length, ft_field_limit[FT_PRICE_VERSION])};
     for (size_t i = 0; i < batch->count; i++) {
         ft_record *record = &batch->records[i];
         if (!(record->flags & FT_FLAG_UNPRICED))
             continue;
         record->flags &= (uint16_t)~FT_FLAG_UNPRICED;
-        if (pricing.version == 0)
-            pricing.version = ft_strtab_intern(&ring->strtab, version, length);
-        price_record(&pricing, record);
+        price_record(&pricing, ring, record);
     }
+}
+
+bool ft_batch_text(const ft_batch *batch, const ft_header *region, size_t i, ft_field field, const char **text,
+                   size_t *length) {
+    ft_record_view view;
+    ft_record_view_init(&view, batch, &batch->records[i], region);
+    ft_text found = text_of(&view, field);
+    *text = found.data;
+    *length = found.length;
+    return found.length > 0;
 }

@@ -230,11 +230,22 @@ static bool add_parts(const ft_price *price, const ft_record *record, const pric
     return true;
 }
 
+/* Which of the cached tokens are audio or pictures is not told: where those have a price of their own, nobody knows. */
+static bool is_cached_part_unclear(const ft_price *price, const ft_record *record) {
+    if (count_of(record, FT_CACHE_READ_TOKENS) == 0)
+        return false;
+    uint64_t text = price->pico_usd[FT_PRICE_INPUT];
+    return (count_of(record, FT_INPUT_AUDIO_TOKENS) != 0 && price->pico_usd[FT_PRICE_INPUT_AUDIO] != text) ||
+           (count_of(record, FT_INPUT_IMAGE_TOKENS) != 0 && price->pico_usd[FT_PRICE_INPUT_IMAGE] != text);
+}
+
 bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pico_usd) {
     if (!ft_record_has(record, FT_INPUT_TOKENS))
         return false;
     uint64_t input = count_of(record, FT_INPUT_TOKENS), output = count_of(record, FT_OUTPUT_TOKENS);
     if (price->input_limit != 0 && input > price->input_limit)
+        return false;
+    if (is_cached_part_unclear(price, record))
         return false;
     uint64_t cost = price->pico_usd[FT_PRICE_REQUEST];
     if (!add_parts(price, record, input_parts, sizeof input_parts / sizeof *input_parts, &input, &cost) ||
@@ -245,4 +256,12 @@ bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pic
     cost = saturating_add(cost, saturating_product(output, price->pico_usd[FT_PRICE_OUTPUT]));
     *pico_usd = saturating_add(cost, saturating_product(searches, price->pico_usd[FT_PRICE_WEB_SEARCH]));
     return true;
+}
+
+bool ft_price_is_standard_tier(const char *tier, size_t length) {
+    static const char *const standard[] = {"default", "standard", "auto", "on_demand"};
+    for (size_t i = 0; i < sizeof standard / sizeof *standard; i++)
+        if (strlen(standard[i]) == length && memcmp(standard[i], tier, length) == 0)
+            return true;
+    return length == 0;
 }

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twins import CORES, LIMITS, SHAPE, contexts, examples, pair, put_price, record, same_lines, span_of
+from twins import CORES, LIMITS, SHAPE, Pairs, contexts, examples, pair, put_price, record, same_lines, span_of
 
 from fasttrace.core._api import COST_SOURCES, KINDS, STATUSES, USAGE_SOURCES, Price
 from fasttrace.core._text import render_json
@@ -105,8 +105,11 @@ STARTS = st.sampled_from([0, 1, -1, -(1 << 63), (1 << 63) - 1, 999_999_999, 10**
 DURATIONS = st.sampled_from([0, 1, 999, 1000, 10**6 - 1, 10**6, 10**6 + 1, 1_500_000, 1 << 63, (1 << 64) - 1])
 
 
+PAIRS = Pairs()
+
+
 def check(fields: dict[str, Any], **times: Any) -> dict[str, Any]:
-    twins = pair()
+    twins = PAIRS.next()
     record(twins, fields, **times)
     (line,) = same_lines(twins)
     span = span_of(line)
@@ -135,7 +138,7 @@ def test_any_fields_together_are_the_same_line(fields: dict[str, Any], start: in
 @given(st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=2, max_size=5))
 def test_lines_of_one_batch_do_not_depend_on_each_other(spans: list[dict[str, Any]]) -> None:
     """The writers keep forms, seconds and indices from one line to the next."""
-    twins = pair()
+    twins = PAIRS.next()
     for fields in [*spans, *spans]:
         record(twins, fields)
     for line in same_lines(twins):
@@ -171,13 +174,15 @@ def test_text_of_one_byte_too_many_is_cut_on_a_character(name: str) -> None:
         return
     for character in "xé€😀":
         width = len(character.encode())
-        written = check({name: [character * limit] if is_list else character * limit})[name]
+        value = [character * limit] if is_list else character * limit
+        written = check({"model_id": "m", name: value})[name]
         assert (written[0] if is_list else written) == character * (limit // width)
 
 
 # ---- when there is no room ----
 
-TINY = SHAPE._replace(strtab_bytes=4096, arena_bytes=1 << 16)
+TINY = SHAPE._replace(slots=64, strtab_bytes=4096, arena_bytes=1 << 16)
+TINY_PAIRS = Pairs(TINY)
 
 
 @pytest.mark.parametrize("free", [0, 8, 16, 64])
@@ -206,8 +211,9 @@ def test_a_full_string_table_changes_nothing_in_the_lines(free: int) -> None:
 
 def test_a_model_that_found_no_place_in_the_string_table_has_its_price_all_the_same() -> None:
     twins = pair(TINY)
-    for start in range(16):
+    for start in range(15):
         record(twins, {"name": f"{start:0254}", "provider": "p"})
+    record(twins, {"name": "n" * 230, "provider": "p"})
     fields = {"provider": "p", "model_id": "a-model-not-in-the-table", "request_model": "asked", "input_tokens": 3}
     for change in ({}, {"request_model": None}, {"model_id": None}):
         record(twins, fields | change)
@@ -226,7 +232,7 @@ def test_a_model_that_found_no_place_in_the_string_table_has_its_price_all_the_s
 @examples(60)
 @given(st.lists(st.sampled_from([0, 1, 7, 8, 1007, 1008, 1009, 32_759, 32_760, 32_761, 65_536, (1 << 20) - 8, 1 << 20])))
 def test_content_that_does_not_fit_is_left_out_and_counted_alike(sizes: list[int]) -> None:
-    twins = pair(TINY)
+    twins = TINY_PAIRS.next()
     for size in sizes:
         record(twins, {"response_id": "r", "input": b'"%s"' % (b"i" * max(size - 2, 0)), "output": b"1"})
         record(twins, {"output": b'"%s"' % (b"o" * max(size - 2, 0))})
@@ -300,7 +306,10 @@ USAGES = st.one_of(
 )
 
 
-@examples(300)
+EARLY, LATE = Pairs(), Pairs()
+
+
+@examples(200)
 @given(PRICES, USAGES)
 def test_a_price_and_counts_give_one_cost(price: Price, counts: dict[str, int]) -> None:
     tables = [core.PriceTable() for core in CORES]
@@ -311,7 +320,7 @@ def test_a_price_and_counts_give_one_cost(price: Price, counts: dict[str, int]) 
     assert costs[0] == costs[1]
     assert costs[0] is None or 0 <= costs[0] < 1 << 64
     assert [table.cost("p", "other", counts) for table in tables] == [None, None]
-    early, late = pair(), pair()
+    early, late = EARLY.next(), LATE.next()
     put_price(early, "p", "m", price)
     fields = {"provider": "p", "model_id": "m", **counts}
     record(early, fields)

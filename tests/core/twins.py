@@ -35,7 +35,8 @@ CORES = (NATIVE, PURE)
 
 OWNER = RingOwner(bytes(range(16)), b"b" * 16, 7, 8, 9)
 VERSION = "2026-11-01"
-SHAPE = RingShape(slots=64, arena_bytes=1 << 18)
+SHAPE = RingShape(slots=16, arena_bytes=1 << 17, strtab_bytes=16 << 10, inflight=1)
+EXAMPLES_OF_A_PAIR = 25
 START_UNIX_NS = 1_700_000_000_123_456_789
 ORDER = [field.name for field in FIELDS]
 LIMITS = {field.name: field.clip_bytes for field in FIELDS}
@@ -71,6 +72,23 @@ class Twin:
 
 def pair(shape: RingShape = SHAPE) -> tuple[Twin, Twin]:
     return Twin(NATIVE, shape), Twin(PURE, shape)
+
+
+class Pairs:
+    """Pairs for the examples of one test: a ring is never unmapped, so each serves a number of them."""
+
+    def __init__(self, shape: RingShape = SHAPE) -> None:
+        self.shape = shape
+        self.left = 0
+
+    def next(self) -> tuple[Twin, Twin]:
+        if not self.left:
+            self.twins, self.left = pair(self.shape), EXAMPLES_OF_A_PAIR
+        self.left -= 1
+        for twin in self.twins:
+            twin.recorder.prices = twin.core.PriceTable()
+            twin.read()  # what a failed example left
+        return self.twins
 
 
 def put_price(twins: tuple[Twin, Twin], provider: str, model: str, price: Price | None) -> None:

@@ -332,7 +332,7 @@ def test_segments_of_other_processes_are_sent_but_not_counted_as_ours(
 
 
 def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, clock: Clock, make_batch: Any) -> None:
-    spool = Spool(str(tmp_path), 2 * len(make_batch(10).body) + 20)
+    spool = Spool(str(tmp_path), 2 * len(make_batch(10, first=1000).body) + 20)
     delivery = Delivery(None, spool, clock, WRITER)
     spool.write(make_batch(10, writer=OTHER))
     for n in range(3):

@@ -210,9 +210,9 @@ def test_a_segment_that_is_a_link_is_not_read(spool: Spool, folder: Path, make_b
 
 
 def test_a_full_spool_loses_its_oldest(folder: Path, make_batch: Any) -> None:
-    size = len(make_batch(10).body)
+    batches = [make_batch(10, writer=f"{n:032x}") for n in range(5)]
+    size = len(batches[0].body)
     spool = Spool(str(folder.parent), 3 * size + size // 2)
-    batches = [make_batch(10, first=1000 + n, writer=f"{n:032x}") for n in range(5)]
     evicted = [spool.write(batch) for batch in batches]
     assert evicted == [[], [], [], [Evicted(f"{0:032x}", 10)], [Evicted(f"{1:032x}", 10)]]
     assert drained(spool) == batches[2:]

@@ -280,6 +280,22 @@ def test_a_price_learned_after_the_call_prices_the_span_before_it_is_sent(record
     assert b'"cost_usd":0.000000000027,' in batch.encode(recording.recorder.prices, "v", b"")
 
 
+@pytest.mark.parametrize(
+    ("tier", "is_priced"),
+    [(None, True), ("default", True), ("auto", True), ("on_demand", True), ("flex", False), ("priority", False)],
+)
+def test_only_the_standard_tier_has_the_lists_price(recording: Any, tier: str | None, is_priced: bool) -> None:
+    recording.recorder.prices.put("example", "m", Price(input=1))
+    reply = SimpleNamespace(model="m", tier=tier, usage=usage())
+    caller(recording, lambda self, **kwargs: reply)(model="m")
+    assert ("cost_usd" in recording.span()) is is_priced
+    fields = {"kind": "llm", "provider": "example", "model_id": "m", "input_tokens": 7}
+    fields |= {"service_tier": tier} if tier else {}
+    context = recording.core.new_context(None)
+    recording.recorder.record(context, 0, 1, fields)
+    assert ("cost_usd" in recording.span()) is is_priced
+
+
 def test_a_streamed_call_goes_through_untouched_and_is_counted(recording: Any) -> None:
     reply = object()
     assert caller(recording, lambda self, **kwargs: reply)(model="m", stream=True) is reply

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 PRELUDE = """
-import ctypes, importlib, json, os, sys, threading, time
+import ctypes, importlib, json, logging, os, sys, threading, time
 from fasttrace.config import load
 from fasttrace.trace.processor import Processor
 

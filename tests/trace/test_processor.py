@@ -13,7 +13,9 @@ import pytest
 
 from collector import Collector, Drip, Raw, Reply, Reset, Silent, limited, named_errors, rejecting
 from fasttrace.core._api import Price
+from fasttrace.core._backing import Backing
 from fasttrace.exporters.memory import MemoryExporter
+from fasttrace.trace import processor as processor_module
 from fasttrace.trace.stats import FlushResult, Stats
 
 if TYPE_CHECKING:
@@ -516,10 +518,8 @@ def test_another_configuration_takes_over_and_counters_go_on(open_processor: Ope
 def test_a_ring_without_a_file_works_all_the_same(
     open_processor: Open, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fasttrace.core import _backing
-
-    anonymous = _backing.Backing(-1, None, open_processor().config.ring_shape, "anonymous", "none to be had")
-    monkeypatch.setattr(_backing, "open_ring_file", lambda *_: anonymous)
+    anonymous = Backing(-1, None, open_processor().config.ring_shape, "anonymous", "none to be had")
+    monkeypatch.setattr(processor_module, "open_ring_file", lambda *_: anonymous)
     processor = open_processor(collector_url=collector.url)
     processor.record(3)
     assert processor.flush(FLUSH_S) == FlushResult(sent=3)
@@ -533,12 +533,10 @@ def test_no_ring_at_all_is_counted_and_said_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from fasttrace.core import _backing
-
     def fail(*_: object) -> None:
         raise OSError("nothing works")
 
-    monkeypatch.setattr(_backing, "new_owner", fail)
+    monkeypatch.setattr(processor_module, "new_owner", fail)
     processor = open_processor(collector_url=collector.url)
     processor.record(5)
     assert processor.flush(FLUSH_S) == FlushResult(dropped=5)

@@ -20,8 +20,11 @@
 
 /* Price what the batch's records left unpriced (FT_FLAG_UNPRICED) and the table now knows, under the model that
  * answered, else under the one that was asked for; clears the flag whatever it finds. `version` is written as
- * price_version (left out when the string table has no room for it). */
+ * price_version, clipped (left out when the string table has no room for it). */
 void ft_batch_price(ft_batch *batch, ft_ring *ring, const ft_price_table *prices, const char *version, size_t length);
+/* A text of the batch's record i, from the string table or its content; false (and empty) if it has none. */
+bool ft_batch_text(const ft_batch *batch, const ft_header *region, size_t i, ft_field field, const char **text,
+                   size_t *length);
 /* Append every record. `resource` is ready JSON members without braces (`"service":"x","sdk":"y"`), copied into each
  * line; it may be empty. False when out of memory: the buffer then ends after the last whole line. */
 bool ft_ndjson_write(ft_buf *buf, const ft_batch *batch, const ft_header *region, const char *resource, size_t length);

@@ -41,4 +41,8 @@ ft_price_answer ft_price_table_find(const ft_price_table *table, const char *pro
  * or the input passes the limit: the cost is then unknown. Saturates at 2^64-1. */
 bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pico_usd);
 
+/* Whether the list's prices are those of this service tier: standard, or a tier that the provider bills as standard.
+ * Flex, priority, batch and unknown tiers have prices of their own. */
+bool ft_price_is_standard_tier(const char *tier, size_t length);
+
 #endif

@@ -14,12 +14,14 @@
 #define ft_price_table_put portable_price_table_put
 #define ft_price_table_find portable_price_table_find
 #define ft_price_cost portable_price_cost
+#define ft_price_is_standard_tier portable_price_is_standard_tier
 #include "../../src/price.c"
 #undef ft_price_table_new
 #undef ft_price_table_free
 #undef ft_price_table_put
 #undef ft_price_table_find
 #undef ft_price_cost
+#undef ft_price_is_standard_tier
 
 static const ft_price distinct = {.pico_usd = {2, 3, 5, 7, 11, 13, 17, 19, 23, 29}};
 
@@ -40,6 +42,26 @@ static void expect_unknown(const ft_price *price, const ft_record *record) {
     EXPECT(!portable_price_cost(price, record, &cost));
 }
 
+/* Cached tokens that may be audio or pictures have no known price, unless those cost what text costs. */
+static void test_cached_tokens_of_an_unknown_sort_have_no_cost(void) {
+    ft_price same = {.pico_usd = {2, 1, 2, 2, 2, 2, 3, 3, 0, 0}};
+    for (int i = 0; i < 2; i++) {
+        ft_record record = {0};
+        set(&record, FT_INPUT_TOKENS, 100);
+        set(&record, FT_CACHE_READ_TOKENS, 10);
+        set(&record, i ? FT_INPUT_AUDIO_TOKENS : FT_INPUT_IMAGE_TOKENS, 5);
+        expect_unknown(&distinct, &record);
+        expect_cost(&same, &record, 85 * 2 + 10 * 1 + 5 * 2);
+    }
+}
+
+static void test_the_list_is_for_the_standard_tier(void) {
+    EXPECT(ft_price_is_standard_tier("", 0) && ft_price_is_standard_tier("default", 7));
+    EXPECT(ft_price_is_standard_tier("standard", 8) && ft_price_is_standard_tier("auto", 4));
+    EXPECT(!ft_price_is_standard_tier("flex", 4) && !ft_price_is_standard_tier("priority", 8));
+    EXPECT(!ft_price_is_standard_tier("defaul", 6) && !ft_price_is_standard_tier("batch", 5));
+}
+
 static void test_each_part_has_its_price(void) {
     ft_record record = {0};
     set(&record, FT_INPUT_TOKENS, 100);
@@ -48,9 +70,12 @@ static void test_each_part_has_its_price(void) {
     expect_cost(&distinct, &record, 29 + 90 * 2 + 10 * 3);
     set(&record, FT_CACHE_WRITE_TOKENS, 9);
     set(&record, FT_CACHE_WRITE_1H_TOKENS, 8);
+    uint64_t input = 73 * 2 + 10 * 3 + 9 * 5 + 8 * 7;
+    expect_cost(&distinct, &record, 29 + input);
+    set(&record, FT_CACHE_READ_TOKENS, 0);
     set(&record, FT_INPUT_AUDIO_TOKENS, 7);
     set(&record, FT_INPUT_IMAGE_TOKENS, 6);
-    uint64_t input = 60 * 2 + 10 * 3 + 9 * 5 + 8 * 7 + 7 * 11 + 6 * 13;
+    input = 70 * 2 + 9 * 5 + 8 * 7 + 7 * 11 + 6 * 13;
     expect_cost(&distinct, &record, 29 + input);
     set(&record, FT_OUTPUT_TOKENS, 50);
     set(&record, FT_REASONING_TOKENS, 40);
@@ -299,6 +324,8 @@ static void test_readers_see_whole_prices_while_they_are_replaced(void) {
 
 int main(void) {
     test_each_part_has_its_price();
+    test_cached_tokens_of_an_unknown_sort_have_no_cost();
+    test_the_list_is_for_the_standard_tier();
     test_nothing_used_costs_nothing_and_unknown_is_not_zero();
     test_counts_without_their_bit_do_not_count();
     test_parts_may_fill_the_whole_but_not_pass_it();

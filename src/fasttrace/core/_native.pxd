@@ -16,17 +16,14 @@ cdef extern from "fasttrace/region.h" nogil:
     uint64_t ft_region_bytes(const ft_region_shape *shape)
     ft_header *ft_region_create(int fd, const ft_region_shape *shape, const ft_region_owner *owner)
 
-cdef extern from "fasttrace/strtab.h" nogil:
-    bint ft_strtab_get(const ft_header *region, uint16_t index, const char **text, size_t *length)
-
 cdef extern from "fasttrace/span.h" nogil:
-    enum: FT_FLAG_UNPRICED, FT_INPUT_TOKENS, FT_RECORD_COUNTS
-    enum: FT_STR_PROVIDER, FT_STR_MODEL_ID, FT_STR_REQUEST_MODEL
+    enum: FT_FLAG_UNPRICED, FT_RECORD_COUNTS
+    ctypedef enum ft_field:
+        FT_PROVIDER, FT_MODEL_ID, FT_REQUEST_MODEL, FT_INPUT_TOKENS
     ctypedef struct ft_record:
         uint64_t present
         uint64_t *counts
         uint16_t flags
-        uint16_t *strings
     const char **ft_field_name
 
 cdef extern from "fasttrace/ring.h" nogil:
@@ -68,6 +65,8 @@ cdef extern from "fasttrace/ndjson.h" nogil:
         size_t length
     void ft_buf_free(ft_buf *buf)
     void ft_batch_price(ft_batch *batch, ft_ring *ring, const ft_price_table *prices, const char *version, size_t length)
+    bint ft_batch_text(const ft_batch *batch, const ft_header *region, size_t i, ft_field field, const char **text,
+                       size_t *length)
     bint ft_ndjson_write(ft_buf *buf, const ft_batch *batch, const ft_header *region, const char *resource, size_t length)
 
 cdef extern from "fasttrace/ids.h" nogil:

@@ -140,26 +140,25 @@ cdef class Batch:
     def next_ticket(self):
         return self.native.next_ticket
 
-    cdef str text_of(self, uint16_t index):
+    cdef str text_of(self, size_t i, ft_field field):
         cdef const char *text = NULL
         cdef size_t length = 0
-        if not ft_strtab_get(self.ring.native.header, index, &text, &length):
+        if not ft_batch_text(&self.native, self.ring.native.header, i, field, &text, &length):
             return ""
         return text[:length].decode("utf-8", "replace")
 
     def unpriced(self):
         """The distinct (provider, model) whose price the table did not know when they were recorded."""
         cdef size_t i
-        cdef uint16_t *strings
         found = {}
         for i in range(self.native.count):
             if not self.native.records[i].flags & FT_FLAG_UNPRICED:
                 continue
-            strings = self.native.records[i].strings
-            found[strings[FT_STR_PROVIDER], strings[FT_STR_MODEL_ID]] = None
-            if strings[FT_STR_REQUEST_MODEL]:
-                found[strings[FT_STR_PROVIDER], strings[FT_STR_REQUEST_MODEL]] = None
-        return [(self.text_of(provider), self.text_of(model)) for provider, model in found]
+            provider = self.text_of(i, FT_PROVIDER)
+            for model in (self.text_of(i, FT_MODEL_ID), self.text_of(i, FT_REQUEST_MODEL)):
+                if model:
+                    found[provider, model] = None
+        return list(found)
 
     def encode(self, PriceTable prices not None, str price_version, bytes resource):
         """NDJSON of the batch, written without the GIL; `resource` is ready JSON members without braces."""
@@ -304,8 +303,9 @@ cdef class Recorder:
         """Start counting anew, as a fork child does."""
         ft_recorder_reset_counts(&self.native)
 
-    def record(self, context, int64_t start_unix_ns, uint64_t duration_ns, dict fields not None):
+    def record(self, context, int64_t start_unix_ns, uint64_t duration_ns, fields not None):
         """One finished span from Python; fields by wire name (see core/_api.py). False when it was dropped."""
         if not ft_is_context(context):
             raise TypeError("record() takes a SpanContext of the native core")
-        return ft_recorder_record(&self.native, <const ft_context *><void *>context, start_unix_ns, duration_ns, fields)
+        members = fields if isinstance(fields, dict) else dict(fields)
+        return ft_recorder_record(&self.native, <const ft_context *><void *>context, start_unix_ns, duration_ns, members)

@@ -45,6 +45,13 @@ def _without_surrogates(text: str) -> bytes:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
+def exact_text(value: object) -> str | None:
+    """The text of a str; of a subclass too, without asking its methods. None for what is none, whatever it claims."""
+    if type(value) is str:
+        return value
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
 def clip(data: bytes, limit: int) -> bytes:
     """The longest prefix of at most `limit` bytes that does not split a UTF-8 sequence."""
     if len(data) <= limit:
@@ -73,8 +80,9 @@ def render_json(value: object) -> bytes:
 
 def render_param(value: object) -> bytes | None:
     """JSON of a request parameter, None where it is not a scalar. Strings are cut at 64 bytes."""
-    if isinstance(value, str):
-        return quote(clean(value, PARAM_TEXT_BYTES).decode()).encode()
+    text = exact_text(value)
+    if text is not None:
+        return quote(clean(text, PARAM_TEXT_BYTES).decode()).encode()
     return _number(value).encode() if isinstance(value, (bool, int, float)) else None
 
 
@@ -82,13 +90,15 @@ def _number(value: bool | int | float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        digits = int.__repr__(value) if value.bit_length() <= 64 else ""
+        value = int.__int__(value)
+        digits = repr(value) if value.bit_length() <= 64 else ""
         return digits if digits and -(1 << 63) <= value < 1 << 64 else _large_integer(value)
+    value = float.__float__(value)
     if value != value:
         return '"NaN"'
     if value in (float("inf"), float("-inf")):
         return '"Infinity"' if value > 0 else '"-Infinity"'
-    return float.__repr__(value)
+    return repr(value)
 
 
 def _large_integer(value: int) -> str:

@@ -44,7 +44,8 @@ def watch(processor: ForkAware) -> None:
     if _is_registered or not hasattr(os, "register_at_fork"):
         return
     # Hooks before a fork run last in, first out. Those of `logging` take its lock, which an exporter on its way to rest
-    # may need: they must be registered by now, so that ours runs first.
+    # may need: they must be registered by now, so that ours runs first. (An application that calls a provider has
+    # imported `logging` long ago; nothing else is imported on the way of a first span.)
     import logging  # noqa: F401
 
     _is_registered = True

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
 from fasttrace.trace import fork
 from fasttrace.trace.resource import resource_members
@@ -24,7 +25,6 @@ from fasttrace.trace.worker import Worker
 if TYPE_CHECKING:
     from fasttrace.config import Config
     from fasttrace.core._api import Core, Price, Recorder, Ring, RingOwner
-    from fasttrace.core._backing import Backing
     from fasttrace.exporters.base import Exporter
     from fasttrace.trace.worker import PriceResolver
 
@@ -82,8 +82,6 @@ class Processor:
                 self._is_starting = False
 
     def _open(self) -> None:
-        from fasttrace.core._backing import new_owner, open_ring_file
-
         fork.watch(self)
         owner = new_owner()
         backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
@@ -111,8 +109,6 @@ class Processor:
             backing.remove()
             backing.close()
             report("map", "the ring's file cannot be mapped: %s", error)
-        from fasttrace.core._backing import Backing
-
         anonymous = Backing(-1, None, backing.shape, "anonymous", "not mappable")
         return anonymous, self._core.Ring(-1, backing.shape, owner)
 

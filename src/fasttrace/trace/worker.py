@@ -100,7 +100,7 @@ class Worker:
         self.is_running = True
         try:
             start_thread(self._run)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.is_running = False
             report("thread", "no exporter thread (%s): spans are delivered at exit", error)
         return self.is_running
@@ -377,10 +377,11 @@ def new_lock() -> Any:
 
 def start_thread(target: Callable[[], None]) -> None:
     """An OS thread that does not keep the process alive. RuntimeError when there is none to be had."""
+    import _thread
     import threading
 
     start = original("_thread", "start_new_thread")
-    if start is not threading._start_new_thread:  # type: ignore[attr-defined]
+    if start is not _thread.start_new_thread:  # threading would give us a greenlet
         start(target, ())
         return
     threading.Thread(target=target, name="fasttrace-exporter", daemon=True).start()

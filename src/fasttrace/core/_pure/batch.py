@@ -74,7 +74,7 @@ class Batch:
         if cost is not None:
             values[layout.COST], values[layout.COST_SOURCE] = cost, 1
             values[PRESENT] |= HAS_COST
-            values[VERSION_AT] = self._ring.intern(price_version.encode("utf-8", "replace"))
+            values[VERSION_AT] = self._ring.index(VERSION_AT - layout.FIRST_STRING, price_version)
         self.records[position] = RECORD.pack(*values)
 
     def _cost(self, position: int, values: list[int], prices: PriceTable) -> int | None:

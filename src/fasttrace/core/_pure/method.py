@@ -14,9 +14,9 @@ import functools
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .._api import CURRENT
+from .._api import CURRENT, Endpoint
 from .._report import report
-from .._text import clean, clip, quote, render_param
+from .._text import clean, clip, exact_text, quote, render_param
 from .context import SpanContext, clock_monotonic_ns, clock_unix_ns, new_context
 from .layout import (
     CLIP_BYTES,
@@ -29,22 +29,24 @@ from .layout import (
     STATUS,
     USAGE_SOURCE,
 )
-from .recorder import SETTERS, Recorder, add_json, set_field, set_identity
+from .recorder import SETTERS, Recorder, add_json, set_field, set_identity, set_reported_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._api import CallSpec, Endpoint, Node
+    from .._api import CallSpec, Node
     from .recorder import Setter
     from .ring import Ring
 
 TEMPLATES_MAX = 512
+MODEL_MAX = 256
 PARAMS_MAX = 256
 PARAM_MAX = 128
 ELEMENTS_MAX = 1024  # choices of one reply
 HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
 HAS_RETRIES = 1 << NUMBER["retries"]
 REQUEST_PARAMS = NUMBER["request_params"]
+PLAIN_SCALARS = frozenset((str, int, float, bool))
 SUCCESS, ERROR, CANCELLED = 1, 2, 4
 FROM_PROVIDER = 1
 
@@ -58,7 +60,10 @@ def _reading(node: Node) -> _Reading:
     children = tuple(_reading(child) for child in node.children)
     if node.field is None:
         return node.name, None, 0, None, children, node.each, node.foreign
-    return node.name, *SETTERS[node.field], children, node.each, node.foreign
+    setter, at, detail = SETTERS[node.field]
+    if node.field == "cost_usd":
+        setter = set_reported_cost
+    return node.name, setter, at, detail, children, node.each, node.foreign
 
 
 class _Call:
@@ -124,8 +129,10 @@ class _Target:
         for name, value in kwargs.items():
             use = uses.get(name)
             if use == "param":
-                if isinstance(value, (str, int, float)):
+                if type(value) in PLAIN_SCALARS:
                     params.append(self.params.get((name, type(value), value)) or self._param(name, value))
+                elif issubclass(type(value), (str, int, float)):
+                    params += self._unusual_param(name, value)
             elif use == "model":
                 model = value
             elif use == "stream" and value is True:
@@ -141,11 +148,19 @@ class _Target:
     def _param(self, name: str, value: str | int | float) -> str:
         """`"name":value`, remembered: most callers send the same few. Not zero, which equals minus zero."""
         member = f"{quote(name)}:{(render_param(value) or b'null').decode()}"
-        if value and type(value) in (str, int, float, bool) and len(member) <= PARAM_MAX:
+        if value and len(member) <= PARAM_MAX and (type(value) is not str or len(value) <= PARAM_MAX):
             if len(self.params) >= PARAMS_MAX:
                 self.params.clear()
             self.params[name, type(value), value] = member
         return member
+
+    def _unusual_param(self, name: str, value: str | int | float) -> tuple[str, ...]:
+        """An enumeration's member, a number of numpy's: a method of theirs that raises costs the parameter."""
+        try:
+            return (f"{quote(name)}:{(render_param(value) or b'null').decode()}",)
+        except Exception as error:
+            report(error)
+            return ()
 
     def _endpoint(self, args: tuple[Any, ...]) -> Endpoint | None:
         if not args:
@@ -154,12 +169,20 @@ class _Target:
         try:
             for name in self.spec.endpoint:
                 key = getattr(key, name)
+            known = self.endpoints.get(id(key))
+            if known is not None and known[0] is key:
+                return known[1]
+            endpoint: Any = self.spec.resolve(key)
         except AttributeError:
             return None
-        known = self.endpoints.get(id(key))
-        if known is not None and known[0] is key:
-            return known[1]
-        endpoint = self.spec.resolve(key)
+        except Exception as error:  # the call is recorded without its host
+            report(error)
+            return None
+        if not (isinstance(endpoint, tuple) and len(endpoint) == 3):
+            return None
+        return self._remember(key, Endpoint(*endpoint))
+
+    def _remember(self, key: object, endpoint: Endpoint) -> Endpoint:
         if len(self.endpoints) >= 16:
             self.endpoints.clear()
         self.endpoints[id(key)] = (key, endpoint)
@@ -167,14 +190,15 @@ class _Target:
 
     def _template(self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray) -> list[int]:
         """A copy of the record with everything that is known before the call."""
-        key = (self, endpoint, model if type(model) is str else None)
+        model = exact_text(model)
+        key = (self, endpoint, model)
         known = ring.templates.get(key)
         if known is not None:
             return known[:]
         values = EMPTY_RECORD[:]
         before = len(content)
         self._fill(ring, values, content, endpoint, model)
-        if len(content) == before:  # nothing went to the content because the string table was full
+        if len(content) == before and len(model or "") <= MODEL_MAX:  # the string table had room for all of it
             if len(ring.templates) >= TEMPLATES_MAX:
                 ring.templates.clear()
             ring.templates[key] = values[:]
@@ -183,7 +207,7 @@ class _Target:
     def _fill(self, ring: Ring, values: list[int], content: bytearray, endpoint: Endpoint | None, model: Any) -> None:
         spec = self.spec
         fields: dict[str, Any] = {"kind": spec.kind, "operation": spec.operation, "name": spec.operation}
-        if isinstance(model, str):
+        if model is not None:
             requested = clean(model, CLIP_BYTES["request_model"])
             fields["request_model"] = requested.decode()
             name = f"{spec.operation} ".encode() + requested
@@ -199,11 +223,13 @@ class _Target:
         call.leave()
         values = call.values
         values[STATUS] = SUCCESS
-        if reply is not None:
-            self._read(call, reply, self.reply)
-        if values[PRESENT] & HAS_USAGE:
-            values[USAGE_SOURCE] = FROM_PROVIDER
-        self._push(call)
+        try:
+            if reply is not None:
+                self._read(call, reply, self.reply)
+                if values[PRESENT] & HAS_USAGE:
+                    values[USAGE_SOURCE] = FROM_PROVIDER
+        finally:  # an interrupt goes on, and the call was made
+            self._push(call)
 
     def fail(self, call: _Call, error: BaseException) -> None:
         call.leave()
@@ -214,7 +240,8 @@ class _Target:
                 set_field(call.ring, call.values, call.content, name, value)
         except Exception as unread:  # the user's exception goes on
             report(unread)
-        self._push(call)
+        finally:
+            self._push(call)
 
     def cancel(self, call: _Call) -> None:
         call.leave()
@@ -234,12 +261,12 @@ class _Target:
 
     def _read(self, call: _Call, found: Any, readings: tuple[_Reading, ...]) -> None:
         """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute."""
-        fields = found if isinstance(found, dict) else getattr(found, "__dict__", None)
+        fields = _fields_of(found)
         for name, setter, at, detail, children, each, foreign in readings:
             if foreign and not call.is_foreign:
                 continue
             try:
-                value = _MISSING if fields is None else fields.get(name, _MISSING)
+                value = _MISSING if fields is None else dict.get(fields, name, _MISSING)
                 if value is _MISSING:
                     value = None if fields is found else _undeclared(found, fields, name)
                 if value is None:
@@ -258,7 +285,7 @@ class _Target:
     def _read_each(
         self, call: _Call, elements: Any, setter: Setter | None, at: int, detail: Any, children: tuple[_Reading, ...]
     ) -> None:
-        if not isinstance(elements, (list, tuple)):
+        if not issubclass(type(elements), (list, tuple)):
             return
         for element in elements[:ELEMENTS_MAX]:
             if element is None:
@@ -269,9 +296,24 @@ class _Target:
                 setter(call.ring, call.values, call.content, at, detail, element)
 
 
+def _fields_of(found: Any) -> Any:
+    """The dictionary that holds an object's fields, None where there is none. A mapping is its own."""
+    if issubclass(type(found), dict):
+        return found
+    try:
+        fields = found.__dict__
+    except AttributeError:
+        return None
+    except Exception as error:
+        report(error)
+        return None
+    return fields if issubclass(type(fields), dict) else None
+
+
 def _undeclared(found: Any, fields: Any, name: str) -> Any:
-    """What a pydantic model does not declare is in __pydantic_extra__; other objects are asked for the attribute."""
-    if fields is not None:
+    """What a pydantic model does not declare is in __pydantic_extra__; other objects are asked for the attribute. The
+    class tells: a proxy of a model has the model's attributes, and not its dictionary."""
+    if fields is not None and hasattr(type(found), "__pydantic_extra__"):
         try:
             extra = found.__pydantic_extra__
         except AttributeError:

@@ -27,8 +27,10 @@ class PriceTable:
         self._prices: dict[tuple[str, str], Price | None] = {}
 
     def put(self, provider: str, model: str, price: Price | None) -> bool:
-        """Add or replace. False when the table is full."""
+        """Add or replace. False when the table is full; OverflowError for an amount that is no 64-bit number."""
         key = (provider, model)
+        if price is not None and not 0 <= min(price) <= max(price) <= MASK64:
+            raise OverflowError(f"not a price: {price}")
         if len(provider) > KEY_MAX_CHARACTERS or len(model) > KEY_MAX_CHARACTERS:
             return False
         if key not in self._prices and len(self._prices) >= self.capacity:
@@ -56,7 +58,8 @@ class PriceTable:
 def cost_of(price: Price, values: list[int]) -> int | None:
     """Pico-USD of a record's counts (0 where absent).
 
-    None where input is unknown or beyond the price's limit, or where the parts contradict the whole.
+    None where input is unknown or beyond the price's limit, where the parts contradict the whole, and where cached
+    tokens may be audio or pictures that have a price of their own.
     """
     if not values[PRESENT] & HAS_INPUT:
         return None
@@ -65,6 +68,8 @@ def cost_of(price: Price, values: list[int]) -> int | None:
     total_in, total_out, read, write, write_1h, _, in_audio, out_audio, image, searches = values[FIRST_COUNT:COUNTS_END]
     rest_in, rest_out = total_in - read - write - write_1h - in_audio - image, total_out - out_audio
     if rest_in < 0 or rest_out < 0 or (limit and total_in > limit):
+        return None
+    if read and ((in_audio and per_in_audio != per_input) or (image and per_image != per_input)):
         return None
     cost = once + rest_in * per_input + rest_out * per_output
     if rest_in != total_in or out_audio or searches:

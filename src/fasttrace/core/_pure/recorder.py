@@ -18,18 +18,20 @@ Two ways in. `record()` takes fields by wire name, for spans made in Python. A c
 
 `set_field(ring, values, content, name, value)` does the same for one field by name with all checks; `record()` is a
 loop around it. Checks: exact int only (a mock's attribute is not a number), text must be str, JSON must be bytes, an
-unknown code or a number that does not fit is left out. `push_call` takes the requested model where no other answered,
+unknown code or a number that does not fit is left out; a subclass of str counts as its text, without its methods.
+`push_call` takes the requested model where no other answered,
 leaves out a `request_model` that equals `model_id`, finds the cost, pushes, and wakes the exporter.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
 from .._report import report
-from .._text import clean
+from .._text import clean, exact_text
 from .layout import (
     CHUNKS,
     CLIP_BYTES,
@@ -74,16 +76,20 @@ from .ring import DROPPED, PUSHED_WAKE, Ring
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .._api import Price
     from .context import SpanContext
 
     Setter = Callable[[Ring, list[int], bytearray, int, Any, Any], None]
 
 COUNT_OF_ONE = (1).to_bytes(8, sys.byteorder)
 TAG_BYTES, pack_tag = TAG.size, TAG.pack
-PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
-    FIRST_STRING + RECORD_STRINGS.index(name) for name in ("provider", "model_id", "request_model", "price_version")
+STANDARD_TIERS = ("", "default", "standard", "auto", "on_demand")
+PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT, TIER_AT = (
+    FIRST_STRING + RECORD_STRINGS.index(name)
+    for name in ("provider", "model_id", "request_model", "price_version", "service_tier")
 )
 VERSION_STRING = VERSION_AT - FIRST_STRING
+PROVIDER_NUMBER, MODEL_NUMBER = NUMBER["provider"], NUMBER["model_id"]
 CONTENT_CUT = 1  # in CONTENT_LENGTH before the push, which counts it and sets the length
 HAS_COST = 1 << NUMBER["cost_usd"]
 COST_LOCAL, COST_PROVIDER = 1, 2
@@ -105,6 +111,17 @@ def add_json(content: bytearray, number: int, data: bytes) -> bool:
     return True
 
 
+def has_text(content: bytearray, number: int) -> bool:
+    """Is the field in the content? A record string is, where the string table had no place for it."""
+    at = 0
+    while at < len(content):
+        tag, _, length = TAG.unpack_from(content, at)
+        if tag == number and length:
+            return True
+        at += TAG_BYTES + length
+    return False
+
+
 def set_identity(values: list[int], context: SpanContext) -> None:
     values[TRACE_HI] = context.trace_hi
     values[TRACE_LO] = context.trace_lo
@@ -116,11 +133,12 @@ def set_identity(values: list[int], context: SpanContext) -> None:
 
 
 def _set_string(ring: Ring, values: list[int], content: bytearray, at: int, number: int, value: Any) -> None:
-    if not isinstance(value, str):
+    text = exact_text(value)
+    if text is None:
         return
-    index = ring.index_of[at].get(value) or ring.index(at, value)
+    index = ring.index(at, text)
     values[FIRST_STRING + at] = index
-    if not index and value and not add_text(content, number, value, CLIP_BYTES[RECORD_STRINGS[at]]):
+    if not index and text and not add_text(content, number, text, CLIP_BYTES[RECORD_STRINGS[at]]):
         values[CONTENT_LENGTH] = CONTENT_CUT
 
 
@@ -144,20 +162,22 @@ def _set_short(ring: Ring, values: list[int], content: bytearray, at: int, bit: 
 
 
 def _set_code(ring: Ring, values: list[int], content: bytearray, at: int, codes: dict[str, int], value: Any) -> None:
-    if isinstance(value, str):
-        values[at] = codes.get(value, 0)
+    text = exact_text(value)
+    if text is not None:
+        values[at] = codes.get(text, 0)
 
 
 def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
-    if isinstance(value, str) and not add_json(content, number, clean(value, limit)):
+    text = exact_text(value)
+    if text is not None and not add_json(content, number, clean(text, limit)):
         values[CONTENT_LENGTH] = CONTENT_CUT
 
 
 def _set_list(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         value = (value,)
-    if isinstance(value, (list, tuple)):
-        for text in value:
+    if issubclass(type(value), (list, tuple)):
+        for text in tuple(value):
             _set_text(ring, values, content, number, limit, text)
 
 
@@ -179,6 +199,11 @@ def _set_cost(ring: Ring, values: list[int], content: bytearray, at: int, bit: i
         values[COST_SOURCE] = COST_PROVIDER
         value = round(value * 1e12)
     _set_count(ring, values, content, at, bit, value)
+
+
+def set_reported_cost(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    """A reply's own cost is in USD, also where JSON left the fraction out."""
+    _set_cost(ring, values, content, at, bit, float(value) if type(value) is int and 0 <= value <= MASK64 else value)
 
 
 def _setters() -> dict[str, tuple[Setter, int, Any]]:
@@ -261,26 +286,32 @@ class Recorder:
         set_identity(values, context)
         values[START_UNIX_NS], values[DURATION_NS] = start_unix_ns, duration_ns
         for name, value in fields.items():
-            if name not in SETTERS:
+            if type(name) is not str or name not in SETTERS:
                 continue
             setter, at, detail = SETTERS[name]
             if setter is _set_string and type(value) is str and value in index_of[at]:
                 values[FIRST_STRING + at] = index_of[at][value]
-            else:
+                continue
+            try:
                 setter(ring, values, content, at, detail, value)
+            except Exception as error:  # a list's own __iter__
+                report(error)
         return self.push_call(ring, values, content)
 
     def push_call(self, ring: Ring, values: list[int], content: bytearray) -> bool:
         """Price and push a record; `values` and `content` belong to the recorder afterwards. False when dropped."""
         if ring is not self.ring or not ring.alive[0]:
             return self._refuse(ring)
-        if not values[MODEL_AT]:
+        if not values[MODEL_AT] and not has_text(content, MODEL_NUMBER):
             values[MODEL_AT] = values[REQUEST_MODEL_AT]
         if values[REQUEST_MODEL_AT] == values[MODEL_AT]:
             values[REQUEST_MODEL_AT] = 0
         if values[PRESENT] & (HAS_COST | HAS_INPUT) == HAS_INPUT:
             self._price(ring, values, content)
-        outcome = ring.push(values, content)
+        try:
+            outcome = ring.push(values, content)
+        except struct.error as error:
+            raise OverflowError(f"a number of the span does not fit: {error}") from None
         if outcome == PUSHED_WAKE:
             self._wake()
         return outcome != DROPPED
@@ -292,20 +323,30 @@ class Recorder:
         return False
 
     def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
-        """Cost from the table, or the flag that asks the exporter thread for it."""
-        text_of, find = ring.text_of, self.prices.find
-        provider, model = text_of.get(values[PROVIDER_AT]), text_of.get(values[MODEL_AT])
-        if provider is None:
+        """Cost from the table, or the flag that asks the exporter thread for it. The list's prices are the standard
+        tier's; flex, priority, batch and unknown tiers have others."""
+        if ring.text_of.get(values[TIER_AT], "") not in STANDARD_TIERS:
             return
-        price = None if model is None else find(provider, model)
-        if price is None and values[REQUEST_MODEL_AT]:
-            price = find(provider, text_of[values[REQUEST_MODEL_AT]])
+        price = self._find(ring, values, content, MODEL_AT)
+        if price is None:
+            price = self._find(ring, values, content, REQUEST_MODEL_AT)
         if price is UNKNOWN:
             values[FLAGS] |= FLAG_UNPRICED
         elif price is not None and (cost := cost_of(price, values)) is not None:
             values[COST], values[COST_SOURCE] = cost, COST_LOCAL
             values[PRESENT] |= HAS_COST
             _set_string(ring, values, content, VERSION_STRING, NUMBER["price_version"], self.price_version)
+
+    def _find(self, ring: Ring, values: list[int], content: bytearray, model_at: int) -> Price | None:
+        """The price of one of the two models, None where there is no such model or it has none. Names in the content,
+        because the string table is full, are for the exporter thread."""
+        provider, model = ring.text_of.get(values[PROVIDER_AT]), ring.text_of.get(values[model_at])
+        if provider is not None and model is not None:
+            return self.prices.find(provider, model)
+        if provider is None and not has_text(content, PROVIDER_NUMBER):
+            return None
+        is_named = model is not None or has_text(content, NUMBER[RECORD_STRINGS[model_at - FIRST_STRING]])
+        return UNKNOWN if is_named else None
 
     def _wake(self) -> None:
         if self.wake_fd < 0:
