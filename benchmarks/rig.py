@@ -14,12 +14,6 @@ if TYPE_CHECKING:
 
 CORES = ("native", "pure")
 CHAT, ASYNC_CHAT = "Completions.create", "AsyncCompletions.create"
-REQUEST: dict[str, Any] = {
-    "model": "gpt-4o-mini",
-    "messages": [{"role": "user", "content": "Name three rivers of Europe."}],
-    "temperature": 0.2,
-    "max_tokens": 256,
-}
 REPLY: dict[str, Any] = {
     "id": "chatcmpl-CkU2p7vXqJm3bTzYw5LdRn8sHfGe",
     "object": "chat.completion",

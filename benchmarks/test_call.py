@@ -10,8 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from rig import ASYNC_CHAT, CHAT, REQUEST, completions, parsed_reply
-from timing import CALLS, in_turn
+from rig import ASYNC_CHAT, CHAT, completions, parsed_reply
+from timing import CALLS, REQUEST, empty_call_ns, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +22,7 @@ if TYPE_CHECKING:
     from rig import Rig
 
 
-def empty(**kw: object) -> None:
-    """The unit."""
-
-
-# The loops are written out three times: a shared one would time its own indirection along with the unit.
-
-
-def empty_loop(calls: int) -> float:
-    began = time.thread_time_ns()
-    for _ in range(calls):
-        empty(**REQUEST)
-    return (time.thread_time_ns() - began) / calls
+# The loops are written out: a shared one would time its own indirection along with what it calls.
 
 
 def sync_loop(target: Any) -> Callable[[int], float]:
@@ -71,7 +60,7 @@ def assert_records_everything(rig: Rig, loop: Callable[[int], float]) -> None:
 
 
 def measured(rig: Rig, kind: str, bare: Callable[[int], float], recorded: Callable[[int], float]) -> dict[str, float]:
-    timing = in_turn({"bare": bare, "recorded": recorded, "empty": empty_loop}, rig.drain)
+    timing = in_turn({"bare": bare, "recorded": recorded, "empty": empty_call_ns}, rig.drain)
     return {
         f"call: added to {kind} call, µs of thread CPU": timing.added_us("recorded", "bare"),
         f"call: added to {kind} call, in empty calls f(**kw)": timing.in_units("recorded", "bare", "empty"),

@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import process
-from rig import REQUEST, parsed_reply
+from rig import parsed_reply
+from timing import REQUEST
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import process
-from rig import REPLY, REQUEST
+from rig import REPLY
+from timing import REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Bytes a span on the wire: a batch of 1,000 varied spans, as NDJSON, compressed the way the exporter compresses it.
 
 The spans are those of agents at work: a trace is a run of an agent that retrieves (one embedding), thinks (several
-chat calls, one now and then failing) and uses tools. Ids come from the core, starts have microseconds as the core's clock
-has, durations nanoseconds, counts vary, response ids are random: what cannot be compressed in life cannot be here.
+chat calls, one now and then failing) and uses tools. Ids come from the core, starts have microseconds as the core's
+clock has, durations nanoseconds, counts vary, response ids are random: as in life, most of it cannot be compressed.
 """
 
 from __future__ import annotations

@@ -28,8 +28,21 @@ static bool returned(ft_awaitable *self, PyObject *reply) {
     return ft_call_succeed(&self->call, reply);
 }
 
+static void cancelled(ft_awaitable *self) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (self->state == AWAITABLE_RUNNING) ft_call_cancel(&self->call);
+    self->state = AWAITABLE_DONE;
+    PyErr_Restore(type, value, traceback);
+}
+
+/* GeneratorExit is how a coroutine is told to close, whoever tells it. */
 static void raised(ft_awaitable *self) {
     if (self->state != AWAITABLE_RUNNING) return;
+    if (PyErr_ExceptionMatches(PyExc_GeneratorExit)) {
+        cancelled(self);
+        return;
+    }
     self->state = AWAITABLE_DONE;
     ft_call_fail(&self->call);
 }
@@ -95,11 +108,6 @@ static PyObject *awaitable_throw(PyObject *object, PyObject *args) {
     return result;
 }
 
-static void cancelled(ft_awaitable *self) {
-    if (self->state == AWAITABLE_RUNNING) ft_call_cancel(&self->call);
-    self->state = AWAITABLE_DONE;
-}
-
 static PyObject *awaitable_close(PyObject *object, PyObject *unused) {
     (void)unused;
     ft_awaitable *self = (ft_awaitable *)object;
@@ -136,7 +144,7 @@ static int awaitable_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->method);
     Py_VISIT(self->coroutine);
     Py_VISIT(self->call.model);
-    Py_VISIT(self->call.previous);
+    Py_VISIT(self->call.token);
     return 0;
 }
 

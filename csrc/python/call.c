@@ -149,7 +149,7 @@ static bool set_names(ft_call *call) {
 ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const *args, Py_ssize_t positional,
                                PyObject *names) {
     call->target = target;
-    call->model = call->previous = NULL;
+    call->model = call->token = NULL;
     call->context = NULL;
     call->is_foreign = false;
     call->ring = ft_recorder_ring(target->recorder);
@@ -171,12 +171,12 @@ ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const
 }
 
 bool ft_call_start(ft_call *call) {
-    PyObject *current = ft_python_side.current;
-    if (PyContextVar_Get(current, NULL, &call->previous) < 0) return false;
-    call->context = ft_context_new(call->previous);
-    PyObject *token = call->context == NULL ? NULL : PyContextVar_Set(current, (PyObject *)call->context);
-    if (token == NULL) return false;
-    Py_DECREF(token);
+    PyObject *current = ft_python_side.current, *parent;
+    if (PyContextVar_Get(current, NULL, &parent) < 0) return false;
+    call->context = ft_context_new(parent);
+    Py_XDECREF(parent);
+    call->token = call->context == NULL ? NULL : PyContextVar_Set(current, (PyObject *)call->context);
+    if (call->token == NULL) return false;
     ft_record *record = &call->span.record;
     record->trace_hi = call->context->trace_hi;
     record->trace_lo = call->context->trace_lo;
@@ -189,14 +189,10 @@ bool ft_call_start(ft_call *call) {
 
 /* ---- the ending ---- */
 
-/* Give the previous span back, if this one still is the current one: a coroutine may be closed in another context. */
+/* Give the span before this one back. A coroutine may be closed in another context: that one is left as it is. */
 static void leave(ft_call *call) {
     call->span.record.duration_ns = (uint64_t)(ft_clock_monotonic_ns() - call->started_ns);
-    PyObject *current = NULL, *token = NULL;
-    if (PyContextVar_Get(ft_python_side.current, NULL, &current) == 0 && current == (PyObject *)call->context)
-        token = PyContextVar_Set(ft_python_side.current, call->previous == NULL ? Py_None : call->previous);
-    Py_XDECREF(token);
-    Py_XDECREF(current);
+    if (PyContextVar_Reset(ft_python_side.current, call->token) < 0) PyErr_Clear();
     if (call->context->retries > 0) {
         call->span.record.retries = (uint16_t)(call->context->retries > UINT16_MAX ? UINT16_MAX : call->context->retries);
         ft_span_mark(&call->span, FT_RETRIES);
@@ -216,12 +212,12 @@ bool ft_call_succeed(ft_call *call, PyObject *reply) {
 /* What the exception tells, into the span. False when an interrupt must go on. */
 static bool read_failure(ft_call *call, PyObject *exception) {
     PyObject *answer = PyObject_CallOneArg(call->target->failure, exception);
-    PyObject *fields = answer == NULL || PyDict_Check(answer) ? Py_XNewRef(answer)
-                                                              : PyObject_CallOneArg((PyObject *)&PyDict_Type, answer);
-    bool fine = fields == NULL || ft_set_fields(call->ring, &call->span, fields);
+    PyObject *fields = answer == NULL || PyDict_Check(answer) ? Py_XNewRef(answer) : PyDict_New();
+    if (fields != NULL && (fields == answer || PyDict_Merge(fields, answer, 1) == 0))
+        ft_set_fields(call->ring, &call->span, fields);
     Py_XDECREF(fields);
     Py_XDECREF(answer);
-    return fine && ft_swallow();
+    return ft_swallow();
 }
 
 void ft_call_fail(ft_call *call) {
@@ -255,6 +251,6 @@ void ft_call_cancel(ft_call *call) {
 void ft_call_clear(ft_call *call) {
     ft_span_clear(&call->span);
     Py_CLEAR(call->model);
-    Py_CLEAR(call->previous);
+    Py_CLEAR(call->token);
     Py_CLEAR(call->context);
 }

@@ -46,7 +46,7 @@ typedef struct {
     ft_ring *ring;
     PyObject *model; /* requested model, strong, or NULL */
     ft_context *context;
-    PyObject *previous; /* the current span before this one, strong */
+    PyObject *token; /* gives the span before this one back */
     int64_t started_ns;
     bool is_foreign;
     ft_span span;

@@ -166,12 +166,10 @@ uint8_t ft_code_of(ft_field field, const char *name, size_t length) {
 
 static void set_code(ft_span *span, ft_field field, PyObject *value) {
     Py_ssize_t length;
-    const char *name = PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &length) : NULL;
-    if (name == NULL) {
-        PyErr_Clear();
-        return;
-    }
-    uint8_t code = ft_code_of(field, name, (size_t)length);
+    if (!PyUnicode_Check(value)) return;
+    const char *name = PyUnicode_AsUTF8AndSize(value, &length);
+    if (name == NULL) PyErr_Clear();
+    uint8_t code = name == NULL ? 0 : ft_code_of(field, name, (size_t)length);
     ft_record *record = &span->record;
     *(field == FT_KIND ? &record->kind
       : field == FT_STATUS       ? &record->status

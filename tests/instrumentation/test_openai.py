@@ -1,4 +1,4 @@
-"""The official openai SDK over loopback HTTP, on both cores: every reply, error and client shape of the patched methods."""
+"""The official openai SDK over loopback HTTP, on both cores: the replies, errors and clients of the patched methods."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ COST_SOURCES = ("local", "provider")
 
 
 class RingShape(NamedTuple):
-    """Sizes of a ring: slots (a power of two), bytes of content arena (a power of two), string table, in-flight slots."""
+    """Sizes of a ring: slots and bytes of content arena (powers of two), string table, in-flight slots."""
 
     slots: int = 8192
     arena_bytes: int = 2 << 20
@@ -41,7 +41,7 @@ class RingOwner(NamedTuple):
 
 
 class RingCounters(NamedTuple):
-    """Where every ticket of a ring stands; `recorded` = `delivered` + `lost` + `pending` + what is still in the ring."""
+    """Where every ticket of a ring stands: `recorded` = `delivered` + `lost` + `pending` + what is in the ring."""
 
     recorded: int
     acknowledged: int

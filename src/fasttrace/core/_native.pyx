@@ -240,6 +240,7 @@ cdef class Recorder:
         self.native.start = <void *>start
         self._price_version = ""
         ft_recorder_set_wake_fd(&self.native, -1)
+        ft_recorder_set_active(&self.native, True)
         self.prices = PriceTable()
 
     @property

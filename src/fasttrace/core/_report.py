@@ -29,7 +29,7 @@ def logger() -> Logger:
 
 
 def report(exception: BaseException) -> None:
-    """Log that reading a call failed with `exception`; later failures within the minute are counted into the next line."""
+    """Log that reading a call failed with `exception`; later failures of a minute are counted into the next line."""
     global _next_time, _suppressed
     now = time.monotonic()
     if now < _next_time:

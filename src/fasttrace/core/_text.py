@@ -33,6 +33,8 @@ _ESCAPES.update({8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"',
 
 def clean(text: str, limit: int) -> bytes:
     """UTF-8 of `text`, at most `limit` bytes, cut on a character boundary; each lone surrogate becomes U+FFFD."""
+    if type(text) is not str:
+        text = str.__str__(text)  # a subclass's methods may be anybody's code
     try:
         data = (text if len(text) <= limit else text[:limit]).encode()
     except UnicodeEncodeError:

@@ -29,7 +29,10 @@ class Span:
     attributes: str, bool, int, float, or lists of one of them. Entered once.
     """
 
-    __slots__ = ("_attributes", "_context", "_core", "_kind", "_name", "_previous", "_recorder", "_start", "_start_unix")
+    __slots__ = (
+        *("_core", "_recorder", "_name", "_kind", "_attributes"),
+        *("_context", "_previous", "_start", "_start_unix"),
+    )
 
     def __init__(
         self, core: Core, recorder: Recorder, name: str, kind: str, attributes: Mapping[str, Attribute] | None

@@ -10,6 +10,8 @@ from .ndjson import HAS_COST, STRING_NUMBERS, Texts, index_content
 from .price import UNKNOWN, cost_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .price import PriceTable
     from .ring import Ring
 
@@ -48,13 +50,9 @@ class Batch:
         """The distinct (provider, model) whose price the table did not know when they were recorded."""
         found: dict[tuple[str, str], None] = {}
         for position in self._unpriced:
-            values = RECORD.unpack(self.records[position])
-            provider, *models = (self._text_of(values[at]) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
+            provider, *models = self._names(position, RECORD.unpack(self.records[position]))
             found.update(((provider, model), None) for model in models if model)
         return list(found)
-
-    def _text_of(self, index: int) -> str:
-        return (self._ring.string(index) or b"").decode("utf-8", "replace")
 
     def encode(self, prices: PriceTable, price_version: str, resource: bytes) -> bytes:
         """NDJSON of the batch; `resource` is ready JSON members without braces."""
@@ -79,14 +77,18 @@ class Batch:
 
     def _cost(self, position: int, values: list[int], prices: PriceTable) -> int | None:
         """By the price of the model that answered, else of the one that was asked for."""
-        texts = index_content(self.contents[position])[0]
-        provider, *models = (self._name(values, at, texts) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT))
+        provider, *models = self._names(position, values)
         for model in models:
             price = prices.find(provider, model) if provider and model else None
             if price is not None and price is not UNKNOWN:
                 return cost_of(price, values)
         return None
 
-    def _name(self, values: list[int], at: int, texts: Texts) -> str:
+    def _names(self, position: int, values: Sequence[int]) -> list[str]:
+        """Provider, model and requested model; from the content where the string table was full."""
+        texts = index_content(self.contents[position])[0]
+        return [self._name(values, at, texts) for at in (PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT)]
+
+    def _name(self, values: Sequence[int], at: int, texts: Texts) -> str:
         data = self._ring.string(values[at]) if values[at] else texts.get(STRING_NUMBERS[at - layout.FIRST_STRING])
         return (data or b"").decode("utf-8", "replace")

@@ -20,8 +20,10 @@ from .._text import clean, clip, exact_text, quote, render_param
 from .context import SpanContext, clock_monotonic_ns, clock_unix_ns, new_context
 from .layout import (
     CLIP_BYTES,
+    COUNTS,
     DURATION_NS,
     EMPTY_RECORD,
+    MASK64,
     NUMBER,
     PRESENT,
     RETRIES,
@@ -51,19 +53,21 @@ SUCCESS, ERROR, CANCELLED = 1, 2, 4
 FROM_PROVIDER = 1
 
 
-_Reading = tuple[str, "Setter | None", int, Any, tuple[Any, ...], bool, bool]
+_Reading = tuple[str, int, "Setter | None", int, Any, tuple[Any, ...], bool, bool]
 _MISSING = object()
 
 
 def _reading(node: Node) -> _Reading:
-    """A Node with its field's setter at hand: name, setter, place, detail, children, each, foreign."""
+    """A Node with its field's setter at hand: name, presence bit of a count, setter, place, detail, children, each,
+    foreign. Counts are most of what is read: they are set without a call."""
     children = tuple(_reading(child) for child in node.children)
     if node.field is None:
-        return node.name, None, 0, None, children, node.each, node.foreign
+        return node.name, 0, None, 0, None, children, node.each, node.foreign
     setter, at, detail = SETTERS[node.field]
     if node.field == "cost_usd":
         setter = set_reported_cost
-    return node.name, setter, at, detail, children, node.each, node.foreign
+    bit = 1 << NUMBER[node.field] if node.field in COUNTS and not node.each else 0
+    return node.name, bit, setter, at, detail, children, node.each, node.foreign
 
 
 class _Call:
@@ -180,7 +184,9 @@ class _Target:
             return None
         if not (isinstance(endpoint, tuple) and len(endpoint) == 3):
             return None
-        return self._remember(key, Endpoint(*endpoint))
+        provider, address, port = endpoint
+        number = port if type(port) is int else None
+        return self._remember(key, Endpoint(exact_text(provider) or "", exact_text(address), number))
 
     def _remember(self, key: object, endpoint: Endpoint) -> Endpoint:
         if len(self.endpoints) >= 16:
@@ -229,7 +235,7 @@ class _Target:
                 if values[PRESENT] & HAS_USAGE:
                     values[USAGE_SOURCE] = FROM_PROVIDER
         finally:  # an interrupt goes on, and the call was made
-            self._push(call)
+            self.recorder.push_call(call.ring, call.values, call.content)
 
     def fail(self, call: _Call, error: BaseException) -> None:
         call.leave()
@@ -241,20 +247,11 @@ class _Target:
         except Exception as unread:  # the user's exception goes on
             report(unread)
         finally:
-            self._push(call)
+            self.recorder.push_call(call.ring, call.values, call.content)
 
     def cancel(self, call: _Call) -> None:
         call.leave()
         call.values[STATUS] = CANCELLED
-        self._push(call)
-
-    def _push(self, call: _Call) -> None:
-        """A fork inside the call: the span is the parent's. A ring replaced meanwhile: its indices are the old one's."""
-        if not call.ring.alive[0]:
-            return
-        if call.ring is not self.recorder.ring:
-            self.recorder.dropped_unstarted += 1
-            return
         self.recorder.push_call(call.ring, call.values, call.content)
 
     # ---- the reply ----
@@ -262,7 +259,8 @@ class _Target:
     def _read(self, call: _Call, found: Any, readings: tuple[_Reading, ...]) -> None:
         """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute."""
         fields = _fields_of(found)
-        for name, setter, at, detail, children, each, foreign in readings:
+        values = call.values
+        for name, bit, setter, at, detail, children, each, foreign in readings:
             if foreign and not call.is_foreign:
                 continue
             try:
@@ -271,12 +269,16 @@ class _Target:
                     value = None if fields is found else _undeclared(found, fields, name)
                 if value is None:
                     continue
-                if each:
+                if bit:
+                    if type(value) is int and 0 <= value <= MASK64:
+                        values[at] = value
+                        values[PRESENT] |= bit
+                elif each:
                     self._read_each(call, value, setter, at, detail, children)
                 elif setter is None:
                     self._read(call, value, children)
                 else:
-                    setter(call.ring, call.values, call.content, at, detail, value)
+                    setter(call.ring, values, call.content, at, detail, value)
             except AttributeError:
                 continue
             except Exception as error:

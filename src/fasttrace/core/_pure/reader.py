@@ -50,7 +50,7 @@ class Reader:
         batch = Batch(self.ring)
         head = self.ring.words[layout.HEAD]
         self._skip_lapped(head)
-        self._revisit(batch, head, max_spans)
+        self._revisit(batch, head, max_spans, max_bytes)
         while self.next != head and batch.count < max_spans and (batch.content_bytes < max_bytes or not batch.count):
             if not self._take(batch, self.next) and not self._step_over(now_ns):
                 break
@@ -71,9 +71,9 @@ class Reader:
         self.next = oldest
         self._stalled_since_ns = None
 
-    def _revisit(self, batch: Batch, head: int, max_spans: int) -> None:
+    def _revisit(self, batch: Batch, head: int, max_spans: int, max_bytes: int) -> None:
         for ticket in self.pending[:]:
-            if batch.count >= max_spans:
+            if batch.count >= max_spans or (batch.count and batch.content_bytes >= max_bytes):
                 return
             if self._take(batch, ticket):
                 self.pending.remove(ticket)

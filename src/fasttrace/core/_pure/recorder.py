@@ -19,8 +19,8 @@ Two ways in. `record()` takes fields by wire name, for spans made in Python. A c
 `set_field(ring, values, content, name, value)` does the same for one field by name with all checks; `record()` is a
 loop around it. Checks: exact int only (a mock's attribute is not a number), text must be str, JSON must be bytes, an
 unknown code or a number that does not fit is left out; a subclass of str counts as its text, without its methods.
-`push_call` takes the requested model where no other answered,
-leaves out a `request_model` that equals `model_id`, finds the cost, pushes, and wakes the exporter.
+`push_call` takes the requested model where no other answered, leaves out a `request_model` that equals `model_id`,
+finds the cost, pushes, and wakes the exporter.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT, TIER_AT = (
     for name in ("provider", "model_id", "request_model", "price_version", "service_tier")
 )
 VERSION_STRING = VERSION_AT - FIRST_STRING
-PROVIDER_NUMBER, MODEL_NUMBER = NUMBER["provider"], NUMBER["model_id"]
+MODEL_NUMBER, REQUEST_MODEL_NUMBER = NUMBER["model_id"], NUMBER["request_model"]
 CONTENT_CUT = 1  # in CONTENT_LENGTH before the push, which counts it and sets the length
 HAS_COST = 1 << NUMBER["cost_usd"]
 COST_LOCAL, COST_PROVIDER = 1, 2
@@ -111,15 +111,36 @@ def add_json(content: bytearray, number: int, data: bytes) -> bool:
     return True
 
 
-def has_text(content: bytearray, number: int) -> bool:
-    """Is the field in the content? A record string is, where the string table had no place for it."""
-    at = 0
+def find_entry(content: bytearray, number: int) -> tuple[int, bytes]:
+    """Where the last entry of a field is in the content, and its bytes; -1 and none where there is no such entry. A
+    record string is there when the string table had no place for it."""
+    found, text, at = -1, b"", 0
     while at < len(content):
         tag, _, length = TAG.unpack_from(content, at)
-        if tag == number and length:
-            return True
+        if tag == number:
+            found, text = at, bytes(content[at + TAG_BYTES : at + TAG_BYTES + length])
         at += TAG_BYTES + length
-    return False
+    return found, text
+
+
+def text_of(ring: Ring, values: list[int], content: bytearray, at: int) -> bytes:
+    """A record string, from the string table or the content; empty if there is none."""
+    known = ring.string(values[at])
+    return find_entry(content, NUMBER[RECORD_STRINGS[at - FIRST_STRING]])[1] if known is None else known
+
+
+def settle_models_in_content(ring: Ring, values: list[int], content: bytearray) -> None:
+    """`model_id` and `request_model` where either may be in the content: the requested model's entry there becomes the
+    model's."""
+    model, request = (text_of(ring, values, content, at) for at in (MODEL_AT, REQUEST_MODEL_AT))
+    if not request or (model and model != request):
+        return
+    entry, _ = find_entry(content, REQUEST_MODEL_NUMBER)
+    if entry >= 0:
+        TAG.pack_into(content, entry, MODEL_NUMBER, 0, len(request))
+    if not model:
+        values[MODEL_AT] = values[REQUEST_MODEL_AT]
+    values[REQUEST_MODEL_AT] = 0
 
 
 def set_identity(values: list[int], context: SpanContext) -> None:
@@ -302,9 +323,9 @@ class Recorder:
         """Price and push a record; `values` and `content` belong to the recorder afterwards. False when dropped."""
         if ring is not self.ring or not ring.alive[0]:
             return self._refuse(ring)
-        if not values[MODEL_AT] and not has_text(content, MODEL_NUMBER):
-            values[MODEL_AT] = values[REQUEST_MODEL_AT]
-        if values[REQUEST_MODEL_AT] == values[MODEL_AT]:
+        if not values[MODEL_AT] or (content and not values[REQUEST_MODEL_AT]):
+            settle_models_in_content(ring, values, content)
+        elif values[REQUEST_MODEL_AT] == values[MODEL_AT]:
             values[REQUEST_MODEL_AT] = 0
         if values[PRESENT] & (HAS_COST | HAS_INPUT) == HAS_INPUT:
             self._price(ring, values, content)
@@ -325,7 +346,8 @@ class Recorder:
     def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
         """Cost from the table, or the flag that asks the exporter thread for it. The list's prices are the standard
         tier's; flex, priority, batch and unknown tiers have others."""
-        if ring.text_of.get(values[TIER_AT], "") not in STANDARD_TIERS:
+        tier = ring.text_of.get(values[TIER_AT]) or text_of(ring, values, content, TIER_AT).decode()
+        if tier not in STANDARD_TIERS:
             return
         price = self._find(ring, values, content, MODEL_AT)
         if price is None:
@@ -343,9 +365,7 @@ class Recorder:
         provider, model = ring.text_of.get(values[PROVIDER_AT]), ring.text_of.get(values[model_at])
         if provider is not None and model is not None:
             return self.prices.find(provider, model)
-        if provider is None and not has_text(content, PROVIDER_NUMBER):
-            return None
-        is_named = model is not None or has_text(content, NUMBER[RECORD_STRINGS[model_at - FIRST_STRING]])
+        is_named = all(text_of(ring, values, content, at) for at in (PROVIDER_AT, model_at))
         return UNKNOWN if is_named else None
 
     def _wake(self) -> None:

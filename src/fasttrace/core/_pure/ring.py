@@ -65,8 +65,11 @@ def keep_out_of_core_dumps(memory: mmap.mmap, start: int, length: int) -> None:
 
 
 def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner: RingOwner) -> layout.Offsets:
-    """Write the header; `ready` comes last, a file without it was never used."""
+    """Write the header and empty the slots; `ready` comes last, a file without it was never used."""
     offsets = layout.offsets_of(shape)
+    words[layout.READY] = 0
+    memory[: layout.HEADER_BYTES] = bytes(layout.HEADER_BYTES)
+    memory[offsets.inflight : offsets.slots] = bytes(offsets.slots - offsets.inflight)
     layout.HEADER.pack_into(
         memory,
         0,
@@ -76,9 +79,10 @@ def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner:
     )
     words[layout.HEAD] = words[layout.ACKED] = shape.first_ticket
     words[layout.STRTAB_USED] = layout.STRTAB_FIRST
-    if shape.first_ticket:
-        for slot in range(shape.slots):
-            words[offsets.slots // 8 + slot * SLOT_WORDS] = 2 * shape.first_ticket & MASK64
+    fresh = (2 * shape.first_ticket & MASK64).to_bytes(8, sys.byteorder)
+    first_word = offsets.slots // 8
+    sequences = words[first_word : first_word + shape.slots * SLOT_WORDS : SLOT_WORDS]
+    sequences[:] = memoryview(fresh * shape.slots).cast("Q")
     words[layout.READY] = 1
     return offsets
 
@@ -159,7 +163,7 @@ class Ring:
             return None
         at += self.offsets.strtab
         length = int.from_bytes(self.memory[at : at + 2], sys.byteorder)
-        if not length or at + 2 + length > self.offsets.strtab + used:
+        if not 0 < length <= layout.STRTAB_TEXT_MAX_BYTES or at + 2 + length > self.offsets.strtab + used:
             return None
         return self.memory[at + 2 : at + 2 + length]
 
