@@ -198,11 +198,6 @@ static PyObject *without_coroutine(ft_awaitable *self, PyObject *reply) {
     return reply;
 }
 
-static void discard(ft_awaitable *self) {
-    ft_call_clear(&self->call);
-    PyObject_GC_Del(self);
-}
-
 PyObject *ft_awaitable_call(PyObject *method, ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
     ft_awaitable *self = awaitable_new();
     if (self == NULL) return NULL;
@@ -214,7 +209,7 @@ PyObject *ft_awaitable_call(PyObject *method, ft_target *target, PyObject *const
     PyObject *coroutine = PyObject_Vectorcall(target->original, args, nargsf, names);
     if (coroutine != NULL && is_coroutine(coroutine)) return wrap(method, coroutine, self);
     coroutine = without_coroutine(self, coroutine);
-    discard(self);
+    Py_DECREF(self);
     return coroutine;
 }
 

@@ -9,6 +9,7 @@ by the pure core's reader, which has no part in writing them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -126,7 +127,7 @@ def test_the_same_pushes_make_the_same_file(files: tuple[Path, Path], shape: Rin
     assert len(native) == len(pure) == NATIVE.region_bytes(shape) == PURE.region_bytes(shape)
     offsets = layout.offsets_of(shape)
     bounds = [0, offsets.strtab, offsets.inflight, offsets.slots, offsets.arena]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         assert section(native, start, end) == section(pure, start, end)
     if shape is SHAPES["one lap"]:  # where nothing was overwritten, there is nothing but the blocks in the arena
         assert section(without_padding(native, shape), offsets.arena, offsets.total) == section(
@@ -160,7 +161,11 @@ def test_a_dead_process_ring_is_read_by_the_other_core(files: tuple[Path, Path],
     for line, number in zip(lines, range(PUSHES - kept, PUSHES), strict=True):
         span = span_of(line)
         expected = fields_of(number)
-        assert (span["name"], span["chunks"], span["output_tokens"]) == (expected["name"], number, expected["output_tokens"])
+        assert (span["name"], span["chunks"], span["output_tokens"]) == (
+            expected["name"],
+            number,
+            expected["output_tokens"],
+        )
         if "attributes" in span:
             assert span["attributes"] == {"fasttrace.content_lost": True}
             continue
@@ -192,6 +197,25 @@ def test_a_file_that_was_used_before_is_formatted_anew_by_either(tmp_path: Path)
         for data in written
     ]
     assert sequences == [[0] * shape.slots] * 2
+
+
+@pytest.mark.parametrize("last", range(244, 249))
+def test_the_string_table_is_filled_to_its_last_byte_by_both(tmp_path: Path, last: int) -> None:
+    """15 entries of 256 bytes leave 248, of which two are a length: 246 characters fit."""
+    shape = SHAPES["many laps"]
+    tables = []
+    for core in CORES:
+        path = tmp_path / core.BACKEND
+        path.write_bytes(bytes(core.region_bytes(shape)))
+        with path.open("r+b") as file:
+            twin = Twin(core, shape, file.fileno())
+            for name in (*(f"{number:0254}" for number in range(15)), "n" * last, "x"):
+                assert twin.recorder.record(core.new_context(None), 0, 0, {"name": name})
+            tables.append(section(path.read_bytes(), 0, shape.strtab_bytes + layout.HEADER_BYTES)[layout.HEAD :])
+    assert tables[0] == tables[1]
+    is_full = last in (244, 245, 246)
+    used = int.from_bytes(bytes.fromhex(tables[0][layout.STRTAB_USED - layout.HEAD]), sys.byteorder)
+    assert used == (4096 if is_full else 4096 - 248 + 8)
 
 
 def test_lines_of_both_are_one_after_laps_of_content() -> None:

@@ -139,7 +139,9 @@ class RingMachine(RuleBasedStateMachine):
         if not hasattr(self, "ring"):
             return
         counters = self.ring.counters()
-        assert counters.recorded == self.pushed == counters.delivered + counters.lost + counters.pending + len(self.unread)
+        assert (
+            counters.recorded == self.pushed == counters.delivered + counters.lost + counters.pending + len(self.unread)
+        )
         assert (counters.delivered, counters.lost, counters.pending) == (self.delivered, self.lost, 0)
         assert (counters.busy, counters.acknowledged) == (0, self.acknowledged)
         assert (counters.content_lost, counters.content_too_large) == (self.content_lost, self.too_large)

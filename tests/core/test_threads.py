@@ -7,11 +7,12 @@ import json
 import sys
 import threading
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fasttrace.core._api import CURRENT, RingOwner, RingShape
+from fasttrace.core._api import CURRENT, CallSpec, Endpoint, Node, RingOwner, RingShape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 THREADS = 8
 EACH = 1500
 OWNER = RingOwner(bytes(16), bytes(16), 1, 2, 3)
-TEXTS = [f'"{letter * length}"'.encode() for letter, length in zip("abcdefgh", (1, 7, 8, 9, 60, 200, 500, 900), strict=True)]
+TEXTS = [
+    f'"{letter * length}"'.encode() for letter, length in zip("abcdefgh", (1, 7, 8, 9, 60, 200, 500, 900), strict=True)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +70,12 @@ class Subject:
         return int(batch.count)
 
     def record(self, number: int, i: int) -> None:
-        fields = {"name": f"thread-{number}", "input_tokens": i, "model_id": f"m{i % 50}", "input": TEXTS[(number + i) % 8]}
+        fields = {
+            "name": f"thread-{number}",
+            "input_tokens": i,
+            "model_id": f"m{i % 50}",
+            "input": TEXTS[(number + i) % 8],
+        }
         self.recorder.record(self.core.new_context(None), 1_700_000_000_000_000_000, number, fields)
 
 
@@ -102,7 +110,12 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_every_span_of_many_threads_is_delivered_once_or_counted(core: Any, shape: RingShape) -> None:
     subject = Subject(core, shape)
-    spans = subject.run(lambda number: [subject.record(number, i) for i in range(EACH)])  # type: ignore[func-returns-value, arg-type, return-value]
+
+    def work(number: int) -> None:
+        for i in range(EACH):
+            subject.record(number, i)
+
+    spans = subject.run(work)
     counters = subject.recorder.ring.counters()
     assert counters.recorded == THREADS * EACH == counters.delivered + counters.lost + counters.pending
     assert counters.delivered == counters.acknowledged - counters.lost - counters.pending == len(spans)
@@ -118,17 +131,15 @@ def test_every_span_of_many_threads_is_delivered_once_or_counted(core: Any, shap
 
 def test_calls_of_many_threads_do_not_mix(core: Any) -> None:
     """The driver's caches (endpoints, names, positions, templates) are shared by all threads."""
-    from types import SimpleNamespace
-
-    from fasttrace.core._api import CallSpec, Endpoint, Node
-
     subject = Subject(core, SHAPES["room for all"])
     reply = (Node("model", "model_id"), Node("usage", children=(Node("prompt_tokens", "input_tokens"),)))
 
     def resolve(url: Any) -> Endpoint:
         return Endpoint(f"provider-{url}", f"host-{url}", 1 + int(url))
 
-    spec = CallSpec("llm", "chat", "sdk", False, {"model": "model", "seed": "param"}, reply, ("url",), resolve, lambda e: {})
+    spec = CallSpec(
+        "llm", "chat", "sdk", False, {"model": "model", "seed": "param"}, reply, ("url",), resolve, lambda e: {}
+    )
 
     def original(self: Any, *, model: str, seed: int) -> Any:
         usage = SimpleNamespace(prompt_tokens=seed) if seed % 2 else {"prompt_tokens": seed}

@@ -87,7 +87,9 @@ EVERYTHING = {
 def numbers() -> list[Span]:
     """Fixed-point numbers and counts around every limit."""
     spans = [Span(start, 0, {}) for start in (0, 1, 999_999_999, 10**9, 951_782_400 * 10**9, (1 << 63) - 1, -1)]
-    spans += [Span(10**18, d, {}) for d in (1, 999, 1000, 10**6 - 1, 10**6, 10**6 + 1, 1_500_000, 1 << 63, (1 << 64) - 1)]
+    spans += [
+        Span(10**18, d, {}) for d in (1, 999, 1000, 10**6 - 1, 10**6, 10**6 + 1, 1_500_000, 1 << 63, (1 << 64) - 1)
+    ]
     spans += [Span(10**18, 0, {"cost_usd": 10**n}) for n in range(20)]
     spans += [Span(10**18, 0, {"cost_usd": cost}) for cost in (0, 10**12 - 1, 10**12 + 1, (1 << 64) - 1, 0.1 + 0.2)]
     for count in (0, (1 << 31) - 1, 1 << 31, 1 << 32, 1 << 53, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
@@ -114,7 +116,12 @@ def money() -> list[Span]:
     models = ("gpt-4o-mini", "free", "gpt-late", "nobody")
     spans = [Span(10**18, 0, {**PLAIN, "model_id": model, **usage}) for model in models]
     spans += [Span(10**18, 0, {**PLAIN, "model_id": "free", "request_model": "gpt-4o-mini", **usage})]
-    for change in ({"cache_read_tokens": 400}, {"cache_read_tokens": 1001}, {"service_tier": "flex"}, {"cost_usd": 1.0}):
+    for change in (
+        {"cache_read_tokens": 400},
+        {"cache_read_tokens": 1001},
+        {"service_tier": "flex"},
+        {"cost_usd": 1.0},
+    ):
         spans.append(Span(10**18, 0, {**PLAIN, **usage, **change}))
     spans.append(Span(10**18, 0, {**PLAIN, "input_tokens": 1 << 63, "output_tokens": 1 << 63}))
     return spans

@@ -48,6 +48,7 @@ ELEMENTS_MAX = 1024  # choices of one reply
 HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
 HAS_RETRIES = 1 << NUMBER["retries"]
 REQUEST_PARAMS = NUMBER["request_params"]
+TARGET = "_fasttrace_target"  # attribute of a method
 PLAIN_SCALARS = frozenset((str, int, float, bool))
 SUCCESS, ERROR, CANCELLED = 1, 2, 4
 FROM_PROVIDER = 1
@@ -107,6 +108,7 @@ class _Target:
         self.spec = spec
         self.recorder = recorder
         self.is_on = True
+        self.call: Callable[..., Any] | None = None  # what stands for the original
         self.reply = tuple(_reading(node) for node in spec.reply)
         self.params: dict[tuple[str, type, object], str] = {}
         self.endpoints: dict[int, tuple[object, Endpoint]] = {}
@@ -401,9 +403,6 @@ def _coroutine_function(target: _Target) -> Callable[..., Any]:
     return call
 
 
-_targets: dict[int, tuple[Any, _Target]] = {}
-
-
 def method(original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any:
     """The function that stands for `original` and records every call of it."""
     import inspect
@@ -415,13 +414,14 @@ def method(original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> 
         call = _coroutine_function(target)
     else:
         call = _asynchronous(target)
-    _targets[id(call)] = (call, target)
+    target.call = call
+    call.__dict__[TARGET] = target
     return call
 
 
 def switch(method: Any, is_on: bool) -> None:
     """Turn the recording of one method on or off; off, it is a plain call. TypeError for anything but a method."""
-    known = _targets.get(id(method))
-    if known is None or known[0] is not method:
+    target = getattr(method, TARGET, None)
+    if type(target) is not _Target or target.call is not method:  # who wraps a function copies its attributes
         raise TypeError(f"{method!r} is not a recording method")
-    known[1].is_on = is_on
+    target.is_on = is_on
