@@ -9,8 +9,18 @@ typedef struct {
     PyObject_HEAD
     PyObject *method, *coroutine, *weak_references;
     awaitable_state state;
+    _Atomic bool is_stepping;
     ft_call call;
 } ft_awaitable;
+
+/* A coroutine that runs cannot be stepped, and whoever tries does not end its call: false with CPython's own words. */
+static bool step_enters(ft_awaitable *self) {
+    if (!atomic_exchange(&self->is_stepping, true)) return true;
+    PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+    return false;
+}
+
+static void step_leaves(ft_awaitable *self) { atomic_store(&self->is_stepping, false); }
 
 /* The first step makes the span current. When that fails, the call goes on unrecorded. */
 static bool step_begins(ft_awaitable *self) {
@@ -47,9 +57,7 @@ static void raised(ft_awaitable *self) {
     ft_call_fail(&self->call);
 }
 
-static PySendResult awaitable_am_send(PyObject *object, PyObject *value, PyObject **result) {
-    ft_awaitable *self = (ft_awaitable *)object;
-    *result = NULL;
+static PySendResult step(ft_awaitable *self, PyObject *value, PyObject **result) {
     if (!step_begins(self)) return PYGEN_ERROR;
     PySendResult outcome = PyIter_Send(self->coroutine, value, result);
     if (outcome == PYGEN_ERROR) raised(self);
@@ -57,6 +65,15 @@ static PySendResult awaitable_am_send(PyObject *object, PyObject *value, PyObjec
         Py_CLEAR(*result);
         return PYGEN_ERROR;
     }
+    return outcome;
+}
+
+static PySendResult awaitable_am_send(PyObject *object, PyObject *value, PyObject **result) {
+    ft_awaitable *self = (ft_awaitable *)object;
+    *result = NULL;
+    if (!step_enters(self)) return PYGEN_ERROR;
+    PySendResult outcome = step(self, value, result);
+    step_leaves(self);
     return outcome;
 }
 
@@ -76,8 +93,6 @@ static PyObject *awaitable_send(PyObject *self, PyObject *value) {
     }
     return result;
 }
-
-static PyObject *awaitable_next(PyObject *self) { return awaitable_send(self, Py_None); }
 
 /* A coroutine that ends inside throw() says so by StopIteration. */
 static void ended_by_throw(ft_awaitable *self) {
@@ -101,25 +116,94 @@ static void ended_by_throw(ft_awaitable *self) {
 
 static PyObject *awaitable_throw(PyObject *object, PyObject *args) {
     ft_awaitable *self = (ft_awaitable *)object;
+    if (!step_enters(self)) return NULL;
     PyObject *throw = PyObject_GetAttrString(self->coroutine, "throw");
     PyObject *result = throw == NULL ? NULL : PyObject_Call(throw, args, NULL);
     Py_XDECREF(throw);
     if (result == NULL) ended_by_throw(self);
+    step_leaves(self);
     return result;
 }
 
 static PyObject *awaitable_close(PyObject *object, PyObject *unused) {
     (void)unused;
     ft_awaitable *self = (ft_awaitable *)object;
+    if (!step_enters(self)) return NULL;
     PyObject *result = PyObject_CallMethod(self->coroutine, "close", NULL);
     if (result == NULL)
         raised(self);
     else
         cancelled(self);
+    step_leaves(self);
     return result;
 }
 
-static PyObject *awaitable_await(PyObject *self) { return Py_NewRef(self); }
+/* ---- what `await` steps ---- */
+
+/* A coroutine is awaitable but no iterator, and people ask; so, as CPython's own, it hands out one that steps it. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *awaitable;
+} awaitable_iterator;
+
+static PyTypeObject iterator_type;
+
+static PyObject *awaitable_await(PyObject *object) {
+    if (((ft_awaitable *)object)->state == AWAITABLE_RUNNING) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+        return NULL;
+    }
+    awaitable_iterator *iterator = PyObject_GC_New(awaitable_iterator, &iterator_type);
+    if (iterator == NULL) return NULL;
+    iterator->awaitable = Py_NewRef(object);
+    PyObject_GC_Track(iterator);
+    return (PyObject *)iterator;
+}
+
+static PyObject *awaitable_of(PyObject *iterator) { return ((awaitable_iterator *)iterator)->awaitable; }
+
+static PySendResult iterator_am_send(PyObject *self, PyObject *value, PyObject **result) {
+    return awaitable_am_send(awaitable_of(self), value, result);
+}
+
+static PyObject *iterator_next(PyObject *self) { return awaitable_send(awaitable_of(self), Py_None); }
+static PyObject *iterator_send(PyObject *self, PyObject *value) { return awaitable_send(awaitable_of(self), value); }
+static PyObject *iterator_throw(PyObject *self, PyObject *args) { return awaitable_throw(awaitable_of(self), args); }
+static PyObject *iterator_close(PyObject *self, PyObject *unused) { return awaitable_close(awaitable_of(self), unused); }
+
+static int iterator_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((awaitable_iterator *)self)->awaitable);
+    return 0;
+}
+
+static void iterator_dealloc(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(((awaitable_iterator *)self)->awaitable);
+    PyObject_GC_Del(self);
+}
+
+static PyMethodDef iterator_methods[] = {
+    {"send", iterator_send, METH_O, NULL},
+    {"throw", iterator_throw, METH_VARARGS, NULL},
+    {"close", iterator_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyAsyncMethods iterator_as_async = {.am_send = iterator_am_send};
+
+static PyTypeObject iterator_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "fasttrace.core._native.AwaitableIterator",
+    .tp_basicsize = sizeof(awaitable_iterator),
+    .tp_dealloc = iterator_dealloc,
+    .tp_as_async = &iterator_as_async,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = iterator_traverse,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = iterator_next,
+    .tp_methods = iterator_methods,
+};
+
+/* ---- what it says of itself ---- */
 
 static PyObject *awaitable_getattro(PyObject *object, PyObject *name) {
     PyObject *value = PyObject_GenericGetAttr(object, name);
@@ -186,6 +270,7 @@ static ft_awaitable *awaitable_new(void) {
     if (self == NULL) return NULL;
     self->method = self->coroutine = self->weak_references = NULL;
     self->state = AWAITABLE_NEW;
+    atomic_init(&self->is_stepping, false);
     return self;
 }
 
@@ -204,9 +289,9 @@ PyObject *ft_awaitable_call(PyObject *method, ft_target *target, PyObject *const
     ft_call_answer answer = ft_call_prepare(&self->call, target, args, PyVectorcall_NARGS(nargsf), names);
     if (answer != FT_CALL_RECORDED) {
         PyObject_GC_Del(self);
-        return answer == FT_CALL_RAISED ? NULL : PyObject_Vectorcall(target->original, args, nargsf, names);
+        return answer == FT_CALL_RAISED ? NULL : ft_target_call(target, args, nargsf, names);
     }
-    PyObject *coroutine = PyObject_Vectorcall(target->original, args, nargsf, names);
+    PyObject *coroutine = ft_target_call(target, args, nargsf, names);
     if (coroutine != NULL && is_coroutine(coroutine)) return wrap(method, coroutine, self);
     coroutine = without_coroutine(self, coroutine);
     Py_DECREF(self);
@@ -239,8 +324,8 @@ PyTypeObject ft_awaitable_type = {
     .tp_traverse = awaitable_traverse,
     .tp_clear = awaitable_clear,
     .tp_weaklistoffset = offsetof(ft_awaitable, weak_references),
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = awaitable_next,
     .tp_methods = awaitable_methods,
     .tp_getset = awaitable_getset,
 };
+
+bool ft_awaitable_ready(void) { return PyType_Ready(&ft_awaitable_type) == 0 && PyType_Ready(&iterator_type) == 0; }

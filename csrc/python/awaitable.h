@@ -9,6 +9,8 @@
 
 extern PyTypeObject ft_awaitable_type;
 
+bool ft_awaitable_ready(void); /* once, at import */
+
 /* Call the original and wrap the coroutine it gives; `method` is kept alive. Something else than a coroutine is
  * returned as it is, its call recorded as ended. */
 PyObject *ft_awaitable_call(PyObject *method, ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names);

@@ -4,6 +4,20 @@
 
 #include "fasttrace/clock.h"
 
+/* Somebody else's wrapper (a wrapt proxy, a descriptor class) learns its instance by being bound to it. */
+static PyObject *call_bound(const ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
+    PyObject *bound = target->bind(target->original, args[0], (PyObject *)Py_TYPE(args[0]));
+    if (bound == NULL) return NULL;
+    PyObject *reply = PyObject_Vectorcall(bound, args + 1, (size_t)PyVectorcall_NARGS(nargsf) - 1, names);
+    Py_DECREF(bound);
+    return reply;
+}
+
+PyObject *ft_target_call(const ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
+    if (target->bind != NULL && PyVectorcall_NARGS(nargsf) > 0) return call_bound(target, args, nargsf, names);
+    return PyObject_Vectorcall(target->original, args, nargsf, names);
+}
+
 /* ---- what is the same from call to call ---- */
 
 static size_t place_of(const PyObject *key) {
@@ -153,7 +167,7 @@ ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const
     call->context = NULL;
     call->is_foreign = false;
     call->ring = ft_recorder_ring(target->recorder);
-    if (call->ring == NULL) return FT_CALL_PASSED;
+    if (call->ring == NULL) return PyErr_Occurred() ? FT_CALL_RAISED : FT_CALL_PASSED;
     ft_span_init(&call->span);
     call->span.record.kind = target->plan.kind;
     ft_request request;
@@ -164,6 +178,7 @@ ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const
         return FT_CALL_PASSED;
     }
     call->model = Py_XNewRef(request.model);
+    if (request.has_other_tier) call->span.record.flags |= FT_FLAG_OTHER_TIER;
     if (fine && positional > 0) fine = set_endpoint(call, args[0]);
     if (fine && set_names(call)) return FT_CALL_RECORDED;
     ft_call_clear(call);
@@ -189,10 +204,14 @@ bool ft_call_start(ft_call *call) {
 
 /* ---- the ending ---- */
 
-/* Give the span before this one back. A coroutine may be closed in another context: that one is left as it is. */
+/* Give the span before this one back, if this one still is the current one: a coroutine may be closed in another
+ * context, or inside another span, which are left as they are. */
 static void leave(ft_call *call) {
     call->span.record.duration_ns = (uint64_t)(ft_clock_monotonic_ns() - call->started_ns);
-    if (PyContextVar_Reset(ft_python_side.current, call->token) < 0) PyErr_Clear();
+    PyObject *current = NULL;
+    bool is_current = PyContextVar_Get(ft_python_side.current, NULL, &current) == 0 && current == (PyObject *)call->context;
+    if (is_current && PyContextVar_Reset(ft_python_side.current, call->token) < 0) PyErr_Clear();
+    Py_XDECREF(current);
     if (call->context->retries > 0) {
         call->span.record.retries = (uint16_t)(call->context->retries > UINT16_MAX ? UINT16_MAX : call->context->retries);
         ft_span_mark(&call->span, FT_RETRIES);

@@ -36,6 +36,7 @@ typedef struct {
     ft_recorder *recorder;
     _Atomic bool is_on; /* off: the SDK is not instrumented (any more), calls go straight through */
     bool is_async;
+    descrgetfunc bind; /* NULL: the original takes its instance as the first argument, as functions do */
     ft_plan plan;
     ft_endpoint endpoints[FT_CACHED];
     ft_naming namings[FT_CACHED];
@@ -53,6 +54,9 @@ typedef struct {
 } ft_call;
 
 typedef enum { FT_CALL_RECORDED, FT_CALL_PASSED, FT_CALL_RAISED } ft_call_answer;
+
+/* Call what the method stands for. */
+PyObject *ft_target_call(const ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names);
 
 /* PASSED: this call is not recorded (off, streamed, no ring): call the original. RAISED: an exception must go on. */
 ft_call_answer ft_call_prepare(ft_call *call, ft_target *target, PyObject *const *args, Py_ssize_t positional,

@@ -25,23 +25,23 @@ static PyObject *finish_plain(ft_call *call, PyObject *reply) {
 static PyObject *start_failed(ft_call *call, PyObject *const *args, size_t nargsf, PyObject *names) {
     ft_call_clear(call);
     if (!ft_swallow()) return NULL;
-    return PyObject_Vectorcall(call->target->original, args, nargsf, names);
+    return ft_target_call(call->target, args, nargsf, names);
 }
 
 static PyObject *call_plain(ft_target *target, PyObject *const *args, size_t nargsf, PyObject *names) {
     ft_call call;
     ft_call_answer answer = ft_call_prepare(&call, target, args, PyVectorcall_NARGS(nargsf), names);
     if (answer == FT_CALL_RAISED) return NULL;
-    if (answer == FT_CALL_PASSED) return PyObject_Vectorcall(target->original, args, nargsf, names);
+    if (answer == FT_CALL_PASSED) return ft_target_call(target, args, nargsf, names);
     if (!ft_call_start(&call)) return start_failed(&call, args, nargsf, names);
-    return finish_plain(&call, PyObject_Vectorcall(target->original, args, nargsf, names));
+    return finish_plain(&call, ft_target_call(target, args, nargsf, names));
 }
 
 static PyObject *method_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names) {
     ft_target *target = &((ft_method *)self)->target;
     if (!atomic_load_explicit(&target->recorder->active, memory_order_relaxed) ||
         !atomic_load_explicit(&target->is_on, memory_order_relaxed))
-        return PyObject_Vectorcall(target->original, args, nargsf, names);
+        return ft_target_call(target, args, nargsf, names);
     /* Whoever keeps a bound method may let go of the last reference to us while the call runs. */
     Py_INCREF(self);
     PyObject *reply = target->is_async ? ft_awaitable_call(self, target, args, nargsf, names)
@@ -117,6 +117,13 @@ static void method_dealloc(PyObject *self) {
     PyObject_GC_Del(self);
 }
 
+/* NULL for what calls the same unbound, with its instance first: functions, and types that promise so. */
+static descrgetfunc binding_of(PyObject *original) {
+    PyTypeObject *type = Py_TYPE(original);
+    bool is_plain = PyFunction_Check(original) || PyType_HasFeature(type, Py_TPFLAGS_METHOD_DESCRIPTOR);
+    return is_plain ? NULL : type->tp_descr_get;
+}
+
 PyObject *ft_method_new(PyObject *original, PyObject *spec, PyObject *owner, ft_recorder *recorder) {
     ft_method *method = PyObject_GC_New(ft_method, &ft_method_type);
     if (method == NULL) return NULL;
@@ -127,6 +134,7 @@ PyObject *ft_method_new(PyObject *original, PyObject *spec, PyObject *owner, ft_
     target->original = Py_NewRef(original);
     target->spec = Py_NewRef(spec);
     target->owner = Py_NewRef(owner);
+    target->bind = binding_of(original);
     target->recorder = recorder;
     atomic_init(&target->is_on, true);
     PyObject *is_async = PyObject_GetAttrString(spec, "is_async");

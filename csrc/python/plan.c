@@ -30,6 +30,7 @@ static bool compile_argument(ft_argument *argument, PyObject *name, PyObject *us
     argument->use = strcmp(word, "model") == 0    ? FT_ARGUMENT_MODEL
                     : strcmp(word, "param") == 0  ? FT_ARGUMENT_PARAM
                     : strcmp(word, "stream") == 0 ? FT_ARGUMENT_STREAM
+                    : strcmp(word, "tier") == 0   ? FT_ARGUMENT_TIER
                                                   : FT_ARGUMENT_IGNORED;
     int length = PyOS_snprintf(argument->label, sizeof argument->label, "\"%s\":", text);
     argument->label_length = (size_t)length;

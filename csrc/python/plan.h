@@ -5,7 +5,7 @@
 
 #include "values.h"
 
-typedef enum { FT_ARGUMENT_IGNORED, FT_ARGUMENT_MODEL, FT_ARGUMENT_PARAM, FT_ARGUMENT_STREAM } ft_argument_use;
+typedef enum { FT_ARGUMENT_IGNORED, FT_ARGUMENT_MODEL, FT_ARGUMENT_PARAM, FT_ARGUMENT_STREAM, FT_ARGUMENT_TIER } ft_argument_use;
 
 typedef struct {
     PyObject *name; /* interned */
@@ -47,6 +47,7 @@ void ft_plan_clear(ft_plan *plan);
 typedef struct {
     PyObject *model; /* borrowed from the arguments */
     bool is_streamed;
+    bool has_other_tier; /* a service tier was asked for that the price list is not for */
 } ft_request;
 /* Read the keyword arguments; scalars go to request_params. False when an exception must go on. */
 bool ft_request_read(const ft_plan *plan, PyObject *const *args, Py_ssize_t positional, PyObject *names, ft_span *span,

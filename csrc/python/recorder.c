@@ -13,18 +13,12 @@
 ft_ring *ft_recorder_ring(ft_recorder *recorder) {
     ft_ring *ring = atomic_load_explicit(&recorder->ring, memory_order_acquire);
     if (ring != NULL && !ft_fork_happened()) return ring;
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
     PyObject *done = PyObject_CallNoArgs(recorder->start);
-    if (done == NULL && !ft_swallow()) {
-        PyErr_Clear();
-        PyErr_SetInterrupt(); /* Ctrl-C came while we were starting: it comes again, in the caller's own code */
-    }
     Py_XDECREF(done);
-    PyErr_Restore(type, value, traceback);
+    bool is_fine = ft_swallow();
     ring = ft_fork_happened() ? NULL : atomic_load_explicit(&recorder->ring, memory_order_acquire);
     if (ring == NULL) atomic_fetch_add_explicit(&recorder->unstarted, 1, memory_order_relaxed);
-    return ring;
+    return is_fine ? ring : NULL;
 }
 
 typedef struct {
@@ -56,7 +50,7 @@ static text text_of(const ft_ring *ring, const ft_span *span, ft_record_string w
     return found;
 }
 
-/* The strings are all in the table; a price is not looked for by a name in the content: the exporter thread does. */
+/* By names in the string table; for names in the content the exporter thread asks. */
 static ft_price_answer price_by(const ft_price_table *prices, const ft_ring *ring, const ft_span *span,
                                 ft_record_string model_string, ft_field model_field, ft_price *price) {
     const uint16_t *strings = span->record.strings;
@@ -81,12 +75,14 @@ static void set_price_version(ft_recorder *recorder, ft_ring *ring, ft_span *spa
 
 static bool has_list_price(const ft_ring *ring, const ft_span *span) {
     text tier = text_of(ring, span, FT_STR_SERVICE_TIER, FT_SERVICE_TIER);
+    if (tier.length == 0) return !(span->record.flags & FT_FLAG_OTHER_TIER);
     return ft_price_is_standard_tier(tier.data, tier.length);
 }
 
 static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     ft_record *record = &span->record;
     if (ft_record_has(record, FT_COST_USD) || !ft_record_has(record, FT_INPUT_TOKENS)) return;
+    if (record->kind == FT_KIND_LLM && !ft_record_has(record, FT_OUTPUT_TOKENS)) return;
     if (!has_list_price(ring, span)) return;
     ft_price price;
     const ft_price_table *prices = atomic_load_explicit(&recorder->prices, memory_order_acquire);

@@ -45,8 +45,8 @@ static inline void ft_recorder_reset_counts(ft_recorder *recorder) {
 }
 bool ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length);
 
-/* The ring of this process, started or restarted after a fork; NULL (counted) when there is none. Calls Python the
- * first time; the error indicator is left as it was. */
+/* The ring of this process, started or restarted after a fork; NULL (counted) when there is none, or when an exception
+ * that is not ours to silence (an interrupt, a worker's time limit) arrived while it was started, and is set. */
 ft_ring *ft_recorder_ring(ft_recorder *recorder);
 /* Settle the models, price (or flag for the exporter thread), push, wake the exporter each quarter lap. False when the
  * span was dropped: counted by the ring, or here when its ring is no longer this process's. */

@@ -97,10 +97,24 @@ static bool write_param(writer *params, const ft_argument *argument, PyObject *v
     return ft_swallow();
 }
 
+/* As the SDK asks it; its "not given" is false. A value that cannot be asked is not a wish to stream. */
+static bool is_true(PyObject *value) {
+    int truth = value == Py_True ? 1 : PyObject_IsTrue(value);
+    if (truth < 0) PyErr_Clear();
+    return truth > 0;
+}
+
+static bool is_other_tier(PyObject *value) {
+    Py_ssize_t length;
+    const char *tier = PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &length) : NULL;
+    if (tier == NULL) PyErr_Clear();
+    return tier != NULL && !ft_price_is_standard_tier(tier, (size_t)length);
+}
+
 bool ft_request_read(const ft_plan *plan, PyObject *const *args, Py_ssize_t positional, PyObject *names, ft_span *span,
                      ft_request *request) {
     request->model = NULL;
-    request->is_streamed = false;
+    request->is_streamed = request->has_other_tier = false;
     Py_ssize_t count = names == NULL ? 0 : PyTuple_GET_SIZE(names);
     writer params;
     params.at = params.start;
@@ -110,8 +124,10 @@ bool ft_request_read(const ft_plan *plan, PyObject *const *args, Py_ssize_t posi
         if (argument == NULL) continue;
         PyObject *value = args[positional + i];
         if (argument->use == FT_ARGUMENT_MODEL) request->model = value;
-        if (argument->use == FT_ARGUMENT_STREAM) request->is_streamed = value == Py_True;
-        if (argument->use == FT_ARGUMENT_PARAM && !write_param(&params, argument, value)) return false;
+        if (argument->use == FT_ARGUMENT_STREAM) request->is_streamed = is_true(value);
+        if (argument->use == FT_ARGUMENT_TIER) request->has_other_tier = is_other_tier(value);
+        bool is_param = argument->use == FT_ARGUMENT_PARAM || argument->use == FT_ARGUMENT_TIER;
+        if (is_param && !write_param(&params, argument, value)) return false;
     }
     if (params.at == params.start) return true;
     *params.at++ = '}';

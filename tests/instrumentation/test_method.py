@@ -289,7 +289,7 @@ def test_only_the_standard_tier_has_the_lists_price(recording: Any, tier: str | 
     reply = SimpleNamespace(model="m", tier=tier, usage=usage())
     caller(recording, lambda self, **kwargs: reply)(model="m")
     assert ("cost_usd" in recording.span()) is is_priced
-    fields = {"kind": "llm", "provider": "example", "model_id": "m", "input_tokens": 7}
+    fields = {"kind": "llm", "provider": "example", "model_id": "m", "input_tokens": 7, "output_tokens": 0}
     fields |= {"service_tier": tier} if tier else {}
     context = recording.core.new_context(None)
     recording.recorder.record(context, 0, 1, fields)
@@ -301,6 +301,47 @@ def test_a_streamed_call_goes_through_untouched_and_is_counted(recording: Any) -
     assert caller(recording, lambda self, **kwargs: reply)(model="m", stream=True) is reply
     assert recording.spans() == []
     assert recording.recorder.passed_streams == 1
+
+
+@pytest.mark.parametrize(("value", "is_streamed"), [(1, True), (0, False), (None, False), (False, False), ("x", True)])
+def test_stream_is_asked_for_as_the_sdk_asks(recording: Any, value: object, is_streamed: bool) -> None:
+    caller(recording, lambda self, **kwargs: None)(model="m", stream=value)
+    assert len(recording.spans()) == (0 if is_streamed else 1)
+    assert recording.recorder.passed_streams == (1 if is_streamed else 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reported", "is_priced"),
+    [
+        (None, None, True),
+        ("auto", None, True),
+        ("flex", None, False),
+        ("flex", "default", True),
+        ("auto", "flex", False),
+        (7, None, True),
+    ],
+)
+def test_a_tier_asked_for_and_not_reported_has_no_price(
+    recording: Any, asked: object, reported: str | None, is_priced: bool
+) -> None:
+    recording.recorder.prices.put("example", "m", Price(input=1))
+    reply = SimpleNamespace(model="m", tier=reported, usage=usage())
+    create = caller(recording, lambda self, **kwargs: reply, request={**REQUEST, "service_tier": "tier"})
+    create(model="m", service_tier=asked)
+    span = recording.span()
+    assert ("cost_usd" in span) is is_priced
+    assert span.get("request_params") == (None if asked is None else {"service_tier": asked})
+
+
+def test_a_chat_whose_output_is_unknown_has_no_cost(recording: Any) -> None:
+    recording.recorder.prices.put("example", "m", Price(input=1, output=2))
+    reply = SimpleNamespace(model="m", usage=SimpleNamespace(prompt_tokens=5))
+    caller(recording, lambda self, **kwargs: reply)(model="m")
+    span = recording.span()
+    assert span["input_tokens"] == 5
+    assert "cost_usd" not in span
+    caller(recording, lambda self, **kwargs: reply, kind="embedding")(model="m")
+    assert recording.span()["cost_usd"] == 5e-12
 
 
 # ---- failures ----
@@ -666,6 +707,138 @@ def test_what_is_returned_is_a_coroutine_to_everybody_who_asks(recording: Any) -
     run(coroutine)
 
 
+def test_a_coroutine_dropped_inside_another_span_leaves_that_span_alone(recording: Any) -> None:
+    @types.coroutine
+    def pause() -> Any:
+        yield
+
+    async def create(self: Any, **kwargs: Any) -> None:
+        await pause()
+
+    coroutine = caller(recording, create, is_async=True)(model="m")
+    coroutine.send(None)
+    mine = recording.core.new_context(None)
+    token = CURRENT.set(mine)
+    coroutine.close()
+    assert CURRENT.get() is mine
+    CURRENT.reset(token)
+    CURRENT.set(None)
+
+
+def test_a_coroutine_that_runs_cannot_be_stepped_and_its_call_goes_on(recording: Any) -> None:
+    coroutine: Any = None
+
+    async def create(self: Any, **kwargs: Any) -> str:
+        for step in (lambda: coroutine.send(None), lambda: coroutine.throw(KeyError()), coroutine.close):
+            with pytest.raises(ValueError, match="coroutine already executing"):
+                step()
+        return "done"
+
+    coroutine = caller(recording, create, is_async=True)(model="m")
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    assert stop.value.value == "done"
+    assert recording.span()["status"] == "success"
+
+
+def test_a_coroutine_is_awaited_once(recording: Any) -> None:
+    async def create(self: Any, **kwargs: Any) -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async def main() -> None:
+        coroutine = caller(recording, create, is_async=True)(model="m")
+
+        async def wait() -> Any:
+            return await coroutine
+
+        first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+        assert await first == "done"
+        with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+            await second
+
+    run(main())
+    assert recording.span()["status"] == "success"
+
+
+def test_a_coroutine_is_no_generator_and_no_iterator(recording: Any) -> None:
+    import collections.abc
+
+    async def create(self: Any, **kwargs: Any) -> None: ...
+
+    ours, theirs = caller(recording, create, is_async=True)(model="m"), create(None)
+    for name in ("Awaitable", "Coroutine", "Generator", "Iterator", "Iterable", "AsyncIterator", "Callable"):
+        kind = getattr(collections.abc, name)
+        assert isinstance(ours, kind) == isinstance(theirs, kind), name
+    ours.close()
+    theirs.close()
+
+
+def test_a_task_cancelled_before_its_first_step_is_no_call_and_no_warning(recording: Any) -> None:
+    async def body() -> None: ...
+
+    def create(self: Any, **kwargs: Any) -> Any:
+        return body()
+
+    async def main() -> None:
+        task = asyncio.create_task(caller(recording, create, is_async=True)(model="m"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    gc.collect()
+    assert recording.spans() == []
+
+
+# ---- others around us ----
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_wrapt_wrapper_below_ours_learns_its_instance(recording: Any, is_async: bool) -> None:
+    """Other tools patch with wrapt, and may have come first."""
+    wrapt = pytest.importorskip("wrapt")
+    seen: list[Any] = []
+
+    def plain(self: Any, **kwargs: Any) -> str:
+        return kwargs["model"]
+
+    async def coroutine(self: Any, **kwargs: Any) -> str:
+        return kwargs["model"]
+
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance._client)
+        return wrapped(*args, **kwargs)
+
+    wrapper = wrapt.FunctionWrapper(coroutine if is_async else plain, theirs)
+    resource = resource_class(recording, wrapper, is_async=is_async)
+    instance = resource()
+    reply = instance.create(model="m")
+    assert (run(reply) if is_async else reply) == "m"
+    recording.recorder.active = False
+    reply = instance.create(model="m")
+    assert (run(reply) if is_async else reply) == "m"
+    recording.recorder.active = True
+    assert seen == [instance._client] * 2
+    assert len(recording.spans()) == 1
+
+
+def test_a_wrapt_wrapper_above_ours_works(recording: Any) -> None:
+    wrapt = pytest.importorskip("wrapt")
+    resource = resource_class(recording, documented)
+    seen: list[Any] = []
+
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(instance)
+        return wrapped(*args, **kwargs)
+
+    resource.create = wrapt.FunctionWrapper(resource.__dict__["create"], theirs)
+    instance = resource()
+    assert instance.create(model="m") == "m"
+    assert seen == [instance]
+    assert len(recording.spans()) == 1
+
+
 # ---- indistinguishable from the original ----
 
 
@@ -762,6 +935,22 @@ def test_a_start_that_raises_never_reaches_the_caller(
     assert recorder.dropped_unstarted == 1
     assert "no memory" in caplog.text
     assert unraisable == []
+
+
+def test_an_exception_of_the_applications_own_goes_on_from_the_start(core: Any) -> None:
+    """A worker's time limit or a SIGTERM handler's SystemExit may arrive while the first span opens the ring."""
+
+    class TimeLimitExceeded(BaseException): ...
+
+    def start() -> None:
+        raise TimeLimitExceeded
+
+    recorder = core.Recorder(start)
+    recorder.active = True
+    with pytest.raises(TimeLimitExceeded):
+        core.method(documented, spec(), recorder)(object(), model="m")
+    with pytest.raises(TimeLimitExceeded):
+        recorder.record(core.new_context(None), 0, 0, {"kind": "task"})
 
 
 def test_clients_that_come_and_go_keep_their_own_endpoints(recording: Any) -> None:

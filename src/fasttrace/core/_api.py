@@ -93,8 +93,9 @@ class Node(NamedTuple):
 class CallSpec(NamedTuple):
     """How one provider method is recorded: plain data, read by both twins' call driver.
 
-    request: keyword → "model" (the requested model), "param" (scalar into request_params), "stream" (a true value:
-    the call is passed through and counted, until the stream driver takes it).
+    request: keyword → "model" (the requested model), "param" (scalar into request_params), "tier" (a param that names
+    the service tier: no price list but the standard one is known), "stream" (a true value: the call is passed through
+    and counted, until the stream driver takes it).
     reply: the attributes to read. endpoint: attribute path from the bound instance to the object that names the host;
     `resolve` turns that object into an Endpoint and is asked once per object.
     failure: an exception to its fields (status, error_type, error_code, http_status, ...), never raising.

@@ -10,11 +10,12 @@ everything else raw UTF-8, NaN and infinities as strings, bounded in depth, keys
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from re import Pattern
+    from re import Match, Pattern
 
 MAX_DEPTH = 32
 MAX_KEYS = 128
@@ -73,6 +74,7 @@ def quote(text: str) -> str:
 def render_json(value: object) -> bytes:
     """JSON of a user's value: str, bool, int, float, None, lists and dicts of them; anything else by its str().
 
+    Secrets in its texts and keys are "[redacted]".
     Bounded: 32 levels, 128 keys an object, 1,024 items an array, 65,536 characters in all; what passes a bound is
     "<truncated>". A value that cannot be turned into text is "<unserialisable>". Integers beyond 64 bits, NaN and
     infinities become strings.
@@ -125,8 +127,9 @@ class _Renderer:
     def _of_any(self, value: object, depth: int) -> str:
         if value is None:
             return self._spend("null")
-        if isinstance(value, str):
-            return self._text(value)
+        text = exact_text(value)
+        if text is not None:
+            return self._text(text)
         if isinstance(value, (bool, int, float)):
             return self._spend(_number(value))
         if self.room <= 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple))):
@@ -135,26 +138,33 @@ class _Renderer:
             return self._object(dict.items(value), depth)
         if isinstance(value, (list, tuple)):
             return self._array(value, depth)
-        return self._text(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+        return self._text(value.decode("utf-8", "replace") if isinstance(value, bytes) else _text_of(value))
 
     def _spend(self, text: str) -> str:
         self.room -= len(text) + 1
         return text
 
+    def _redacted(self, text: str, limit: int) -> str:
+        """What was read and is not written is spent too: reading it took its time."""
+        redacted = redact_within(text, limit)
+        self.room -= max(min(len(text), limit) - len(redacted), 0)
+        return redacted
+
     def _text(self, text: str) -> str:
         """A cut string says that it was cut."""
-        if len(text) <= self.room:
-            return self._spend(quote(_valid(text)))
-        return self._spend(quote(_valid(text[: max(self.room, 0)]) + TRUNCATED))
+        limit = max(self.room, 0)
+        cut = TRUNCATED if len(text) > limit else ""
+        return self._spend(quote(_valid(self._redacted(text, limit)) + cut))
 
     def _object(self, items: Iterable[tuple[object, object]], depth: int) -> str:
         members: list[str] = []
-        for key, value in items:
+        for key, value in list(islice(items, MAX_KEYS + 1)):  # at once: another thread may add a key
             if len(members) == MAX_KEYS or self.room <= 0:
                 members.append(f'"{TRUNCATED}":true')
                 break
-            name = quote(clean(key if isinstance(key, str) else str(key), MAX_KEY_BYTES).decode())
-            members.append(f"{self._spend(name)}:{self.render(value, depth + 1)}")
+            name = self._redacted(_text_of(key), MAX_KEY_BYTES)
+            member = self._spend(quote(clean(name, MAX_KEY_BYTES).decode()))
+            members.append(f"{member}:{self.render(value, depth + 1)}")
         return "{" + ",".join(members) + "}"
 
     def _array(self, values: Iterable[object], depth: int) -> str:
@@ -167,6 +177,11 @@ class _Renderer:
         return "[" + ",".join(items) + "]"
 
 
+def _text_of(value: object) -> str:
+    text = exact_text(value)
+    return text if text is not None else str.__str__(str(value))
+
+
 def _valid(text: str) -> str:
     try:
         text.encode()
@@ -175,25 +190,66 @@ def _valid(text: str) -> str:
     return text
 
 
-# Secrets by their own shape, not by the words around them: what may stand in an exception's text or a traceback.
-_SECRETS = r"""
-    -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
-  | (?<![A-Za-z0-9_-]) (?:sk-|gsk_|xai-) (?=[A-Za-z_\-.]*[0-9*]) [A-Za-z0-9_\-*.]{8,}
-  | (?<![A-Za-z0-9_-]) AIza [A-Za-z0-9_-]{20,}
-  | (?<![A-Za-z0-9]) (?:AKIA|ASIA) [A-Z0-9]{12,}
-  | (?<![A-Za-z0-9_-]) eyJ [A-Za-z0-9_-]{4,} \. [A-Za-z0-9_-]+ (?: \. [A-Za-z0-9_-]+ )?
-  | (?<=[Bb]earer\ ) [A-Za-z0-9._~+/=-]{4,}
-  | (?<=BEARER\ ) [A-Za-z0-9._~+/=-]{4,}
-  | (?<=://) [^\s/@:"']* : [^\s/@"']+ (?=@)
-"""
+_NO_WORD = "A-Za-z0-9_-"  # what may not stand before a key: `risk-averse` has none
+_GITHUB = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
+# Secrets by their own shape, not by the words around them: (how they begin, what may not stand before that, what
+# follows). No beginning can be read over twice: what follows stops before the next one, or is of a bounded length.
+_SECRETS = (
+    (("-----BEGIN ",), "", r"[A-Z ]{0,32}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)"),
+    (("sk-", "gsk_", "xai-"), _NO_WORD, r"(?=[A-Za-z_\-.]{0,64}[0-9*])[A-Za-z0-9_\-*.]{8,}"),
+    (("AIza",), _NO_WORD, r"[A-Za-z0-9_-]{20,}"),
+    (("AKIA", "ASIA"), "A-Za-z0-9", r"[A-Z0-9]{12,}"),
+    (_GITHUB, _NO_WORD, r"[A-Za-z0-9_]{16,}"),
+    (("eyJ",), _NO_WORD, r"[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?"),
+    (("Bearer ", "bearer ", "BEARER "), "", r"(?:[Bb]earer ){0,4}[A-Za-z0-9._~+/=*-]{4,}"),
+    (("://",), "", r"""[^\s/@:"']*:[^\s/@"']+(?=@)"""),
+)
+_KEPT = ("Bearer ", "bearer ", "BEARER ", "://")  # beginnings that tell nothing
+SECRET_MARKERS = tuple(marker for markers, _, _ in _SECRETS for marker in markers)
+SHORTEST_SECRET = len("://:a@")
+REDACTION_MARGIN = 1024
 _secrets: Pattern[str] | None = None
+
+
+def _compile_secrets() -> Pattern[str]:
+    """One alternative a marker, each beginning with it: the expression engine skips to their first characters."""
+    import re
+
+    return re.compile(
+        "|".join(
+            marker + (f"(?<![{not_before}]{marker})" if not_before else "") + rest
+            for markers, not_before, rest in _SECRETS
+            for marker in markers
+        )
+    )
 
 
 def redact(text: str) -> str:
     """`text` with API keys, bearer tokens, JWTs, passwords in URLs and private keys replaced by "[redacted]"."""
     global _secrets
+    if len(text) < SHORTEST_SECRET:
+        return text
+    for marker in SECRET_MARKERS:
+        if marker in text:
+            break
+    else:
+        return text
     if _secrets is None:
-        import re
+        _secrets = _compile_secrets()
+    return _secrets.sub(_replacement, text)
 
-        _secrets = re.compile(_SECRETS, re.VERBOSE)
-    return _secrets.sub(REDACTED, text)
+
+def _replacement(secret: Match[str]) -> str:
+    text = secret.group()
+    return next((kept for kept in _KEPT if text.startswith(kept)), "") + REDACTED
+
+
+def redact_within(text: str, limit: int) -> str:
+    """The first `limit` characters of `text`, redacted, at the cost of no more than that.
+
+    A margin behind them is read too: a secret is known for one there, although the limit cuts it. What is left of the
+    margin itself goes, because nothing tells where a secret ends that is cut by its end.
+    """
+    if len(text) <= limit + REDACTION_MARGIN:
+        return redact(text)[:limit]
+    return redact(text[: limit + REDACTION_MARGIN])[:-REDACTION_MARGIN][:limit]

@@ -7,14 +7,18 @@ decided in one place, delivery.py. Everything here runs on the exporter thread (
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from fasttrace.exporters.compression import compress, decompress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     # accepted: settled. retry: not now. bisect: a line in it is bad. halve: too large. pause: not before the
     # configuration changes. discarded: thrown away, as asked.
     Action = Literal["accepted", "retry", "bisect", "halve", "pause", "discarded"]
+
+Answer = TypeVar("Answer")
 
 
 class EncodedBatch(NamedTuple):
@@ -59,11 +63,15 @@ class RejectedLine(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret."""
+    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret.
+
+    rejected: the lines that the collector named; unnamed: how many more it rejected without saying which.
+    """
 
     action: Action
     reason: str = ""
     rejected: tuple[RejectedLine, ...] = ()
+    unnamed: int = 0
     retry_after_s: float | None = None
     advice: str = ""
 
@@ -85,6 +93,9 @@ class Exporter(Protocol):
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None:
+        """In a fork child: let go of what is the parent's, without a word to anybody."""
+
 
 class Patience(Protocol):
     """How an exporter waits: never longer than its process has left, and never deaf to the rest of the pipeline."""
@@ -94,6 +105,9 @@ class Patience(Protocol):
 
     def back_off(self, delay_s: float) -> bool:
         """Sit out a delay before the next attempt. False when there is no time for one: somebody waits for us."""
+
+    def aside(self, act: Callable[[], Answer], timeout_s: float) -> Answer | None:
+        """The answer of something that cannot be interrupted; None when the time, or the process's, is up first."""
 
     def is_over(self) -> bool:
         """Whether the process has no time left for another attempt."""
@@ -108,6 +122,9 @@ class OwnTime:
     def back_off(self, delay_s: float) -> bool:
         time.sleep(delay_s)
         return True
+
+    def aside(self, act: Callable[[], Answer], timeout_s: float) -> Answer | None:
+        return act()
 
     def is_over(self) -> bool:
         return False

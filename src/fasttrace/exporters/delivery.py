@@ -28,7 +28,7 @@ from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine
 from fasttrace.exporters.truncate import without_content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from fasttrace.exporters.base import Exporter, Patience
     from fasttrace.exporters.spool import Segment, Spool
@@ -95,19 +95,29 @@ class Link:
 
 
 class Delivery:
-    """Settles batches of `writer` and replays the spool. `exporter` None: everything goes to the spool."""
+    """Settles batches and replays the spool. `exporter` None: everything goes to the spool. `writers`: the ids of this
+    process's rings, whose spans are counted as its own."""
 
     def __init__(
-        self, exporter: Exporter | None, spool: Spool, patience: Patience, writer: str, max_retries: int = 3
+        self,
+        exporter: Exporter | None,
+        spool: Spool,
+        patience: Patience,
+        writers: Collection[str],
+        max_retries: int = 3,
     ) -> None:
         self.tally = Tally()
         self.retries = self.batches = self.bytes_sent = self.replayed = self.evicted = 0
         self.last_error: str | None = None
         self._sent_for_all = 0
+        self._patience = patience
+        self._writers = writers
+        self.redirect(exporter, spool, max_retries)
+
+    def redirect(self, exporter: Exporter | None, spool: Spool, max_retries: int) -> None:
+        """Deliver this way from now on. The counters go on."""
         self._exporter = exporter
         self._spool = spool
-        self._patience = patience
-        self._writer = writer
         self._max_retries = max_retries
         self._link = Link()
         self._next_look_s = 0.0
@@ -140,7 +150,7 @@ class Delivery:
     def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
         """Settle a piece that was answered; returns the smaller ones to send instead."""
         if outcome.action == "accepted":
-            return self._accepted(piece, outcome.rejected)
+            return self._accepted(piece, outcome)
         if outcome.action == "discarded":
             return self._dropped(piece, "discarded")
         if outcome.action == "halve":
@@ -188,15 +198,19 @@ class Delivery:
 
     def _tally_of(self, batch: EncodedBatch) -> Tally:
         """Segments of other processes are sent for them, and do not count as spans of this one."""
-        return self.tally if batch.writer == self._writer else Tally()
+        return self.tally if batch.writer in self._writers else Tally()
 
-    def _accepted(self, piece: EncodedBatch, rejected: tuple[RejectedLine, ...]) -> list[EncodedBatch]:
-        sent = piece.span_count - len(rejected)
+    def _accepted(self, piece: EncodedBatch, outcome: Outcome) -> list[EncodedBatch]:
+        rejected = len(outcome.rejected) + outcome.unnamed
+        sent = piece.span_count - rejected
         self._tally_of(piece).sent += sent
         self._sent_for_all += sent
         self.batches += 1
         self.bytes_sent += len(piece.body)
-        return self._rejected(piece, rejected) if rejected else []
+        if rejected:
+            self._tally_of(piece).rejected += rejected
+            self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
+        return []
 
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
         self._tally_of(piece).drop(reason, piece.span_count)
@@ -204,13 +218,16 @@ class Delivery:
 
     def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> list[EncodedBatch]:
         self._tally_of(piece).rejected += len(rejected)
-        why, folder = rejected[0].error, f"{self._spool.path}/rejected"
-        report("rejected", "the collector rejected %d spans (%s): see %s", len(rejected), why, folder)
+        self._keep_rejected(piece, rejected, len(rejected))
+        return []
+
+    def _keep_rejected(self, piece: EncodedBatch, lines: Sequence[RejectedLine], count: int) -> None:
+        why, folder = lines[0].error, f"{self._spool.path}/rejected"
+        report("rejected", "the collector rejected %d spans (%s): see %s", count, why, folder)
         try:
-            self._spool.reject(piece, rejected)
+            self._spool.reject(piece, lines)
         except (OSError, ValueError) as error:
             report("unkept", "rejected spans could not be kept: %s", error)
-        return []
 
     def _shrink(self, piece: EncodedBatch) -> list[EncodedBatch]:
         if piece.span_count > 1:
@@ -232,7 +249,7 @@ class Delivery:
         self._tally_of(piece).spooled += piece.span_count
         for segment in evicted:
             self.evicted += segment.span_count
-            if segment.writer == self._writer:
+            if segment.writer in self._writers:
                 self.tally.spooled -= segment.span_count
                 self.tally.drop("spool_full", segment.span_count)
         if evicted:
@@ -289,3 +306,12 @@ class Delivery:
             return None
         self._next_look_s = now_s + LOOK_INTERVAL_S
         return self._spool.claim() if self._spool.look() else None
+
+
+def _with_suspects(piece: EncodedBatch, outcome: Outcome) -> Sequence[RejectedLine]:
+    """The rejected lines; every line of the piece where some were rejected without being named."""
+    if not outcome.unnamed:
+        return outcome.rejected
+    why = {line.line: line.error for line in outcome.rejected}
+    suspect = f"one of the lines of which {outcome.unnamed} were rejected, without saying which"
+    return [RejectedLine(line, why.get(line, suspect)) for line in range(1, piece.span_count + 1)]

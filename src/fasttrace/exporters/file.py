@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome
+from fasttrace.exporters.directory import make_private
 
 ROTATE_BYTES = 64 << 20
 KEPT_FILES = 4
@@ -40,7 +41,7 @@ class FileExporter:
         try:
             present = os.stat(self._path).st_size
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            make_private(os.path.dirname(self._path))
             return
         if present and present + size > self._rotate_bytes:
             self._rotate()
@@ -55,10 +56,12 @@ class FileExporter:
     def _append(self, body: bytes) -> None:
         fd = os.open(self._path, FLAGS, 0o600)
         try:
-            before = os.fstat(fd).st_size
+            before = os.fstat(fd)
+            if hasattr(os, "geteuid") and before.st_uid != os.geteuid():
+                raise PermissionError(f"{self._path} belongs to another user")
             written = os.write(fd, body)
             if written < len(body):
-                self._undo(fd, before, written)
+                self._undo(fd, before.st_size, written)
         finally:
             os.close(fd)
 
@@ -69,4 +72,7 @@ class FileExporter:
         raise OSError(f"no room for a batch in {self._path}")
 
     def close(self) -> None:
+        """No file stays open."""
+
+    def abandon(self) -> None:
         """No file stays open."""

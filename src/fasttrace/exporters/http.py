@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from fasttrace.errors import report
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
 from fasttrace.exporters.compression import usable_encoding
 
@@ -58,6 +57,7 @@ class HttpExporter:
         self._dropped = dropped
         self._pool: Any = None
         self._deadline: Any = None
+        self._backend: Any = None
 
     def prepare(self) -> None:
         """Import the HTTP stack and open the connection pool (no connection yet)."""
@@ -69,11 +69,12 @@ class HttpExporter:
 
         self.encoding = usable_encoding(self.encoding)
         self._deadline = Deadline(self._patience)
+        self._backend = DeadlineBackend(self._deadline)
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls_context() if self._url.startswith("https:") else None,
             max_connections=1,
             keepalive_expiry=30.0,
-            network_backend=DeadlineBackend(self._deadline),
+            network_backend=self._backend,
         )
 
     def export(self, batch: EncodedBatch) -> Outcome:
@@ -107,6 +108,10 @@ class HttpExporter:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+    def abandon(self) -> None:
+        if self._backend is not None:
+            self._backend.abandon()
 
 
 def _fixed_headers(url: str, version: str, api_key: str | None, tenant_id: str | None) -> list[tuple[bytes, bytes]]:
@@ -157,7 +162,7 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, coun
 
 
 def _accepted(body: bytes, count: int) -> Outcome:
-    """An empty reply accepts all; one that is not the collector's kind of JSON is no collector's."""
+    """An empty reply accepts all; one that is not the collector's kind of JSON, or does not add up, none."""
     import json
 
     if not body.strip():
@@ -168,10 +173,12 @@ def _accepted(body: bytes, count: int) -> Outcome:
         return Outcome("retry", "malformed reply")
     if not isinstance(reply, dict):
         return Outcome("retry", "malformed reply")
-    rejected = _rejected_lines(reply.get("errors"), count)
-    if _number(reply.get("rejected")) > len(rejected):
-        report("unnamed", "the collector rejected spans of a batch without naming their lines")
-    return Outcome("accepted", rejected=rejected)
+    named = _rejected_lines(reply.get("errors"), count)
+    rejected = _number(reply.get("rejected", len(named)))
+    accepted = _number(reply.get("accepted", count - rejected))
+    if accepted + rejected != count or not len(named) <= rejected <= count:
+        return Outcome("retry", "malformed reply")
+    return Outcome("accepted", rejected=named, unnamed=rejected - len(named))
 
 
 def _rejected_lines(errors: object, count: int) -> tuple[RejectedLine, ...]:
@@ -185,7 +192,8 @@ def _rejected_lines(errors: object, count: int) -> tuple[RejectedLine, ...]:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """-1 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 
 def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> float | None:

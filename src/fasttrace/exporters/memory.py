@@ -39,6 +39,9 @@ class MemoryExporter:
     def close(self) -> None:
         """Nothing to close: the batches stay."""
 
+    def abandon(self) -> None:
+        """Nothing to let go of."""
+
 
 class DiscardExporter:
     """Throws spans away, as FASTTRACE_EXPORTER=none asks; they are counted as dropped."""
@@ -54,3 +57,6 @@ class DiscardExporter:
 
     def close(self) -> None:
         """Nothing to close."""
+
+    def abandon(self) -> None:
+        """Nothing to let go of."""

@@ -6,7 +6,7 @@
     spool/corrupt/<segment>                      its bytes are not what was written
     spool/rejected/<ns>-<writer>.ndjson          lines the collector will never take, with the reason
 
-A segment is written under a temporary name, fsynced and renamed: it is whole or it is not there. Its name carries all
+A segment is written under a temporary name, fsynced, renamed, and its directory fsynced: it is whole or not there. Its name carries all
 that is needed to send the very same request again, and the checksum of its bytes. A claim is a rename, which only one
 process can win; the claim of a process that died is undone. Names sort by age, so replay is oldest first, and a spool
 that is full loses its oldest. Directories are 0700, files 0600 and never opened through a link.
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.errors import report
 from fasttrace.exporters.base import EncodedBatch
+from fasttrace.exporters.directory import make_private, open_private, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,15 +75,19 @@ class Spool:
 
     def write(self, batch: EncodedBatch) -> list[Evicted]:
         """Keep a batch; returns what had to go for it. Durable when this returns."""
-        self._make_directory(self.path)
         name = self._name_of(batch)
-        self._write_file(name, batch.body)
+        self._write_file(self.path, name, batch.body)
         self._bytes += len(batch.body)
         self._waiting.append(name)
         self._writes_unscanned += 1
         if self._bytes <= self._max_bytes and self._writes_unscanned < RESCAN_WRITES:
             return []
-        return self._evict()
+        evicted: list[Evicted] = []
+        try:
+            self._evict(evicted)
+        except OSError as error:  # the batch is kept all the same
+            report("evict", "the spool cannot be kept within its bound: %s", error)
+        return evicted
 
     def reject(self, batch: EncodedBatch, rejected: Iterable[tuple[int, str]]) -> None:
         """Keep lines (counted from 1) that no collector will take, each with the reason."""
@@ -95,8 +100,7 @@ class Spool:
             if number <= len(lines)
         ]
         folder = os.path.join(self.path, "rejected")
-        self._make_directory(folder)
-        self._write_file(f"rejected/{time.time_ns():020d}-{batch.writer}.ndjson", b"".join(entries))
+        self._write_file(folder, f"{time.time_ns():020d}-{batch.writer}.ndjson", b"".join(entries))
         self._trim(folder)
 
     def _name_of(self, batch: EncodedBatch) -> str:
@@ -105,36 +109,29 @@ class Spool:
         identity = batch.batch_id.replace(":", "-")
         return f"{self._last_created_ns:020d}-{identity}-{zlib.crc32(batch.body):08x}{SUFFIXES[batch.encoding]}"
 
-    def _write_file(self, name: str, body: bytes) -> None:
-        folder, base = os.path.split(os.path.join(self.path, name))
-        temporary = os.path.join(folder, f".{base}.{os.getpid()}.tmp")
-        fd = os.open(temporary, WRITE_FLAGS, 0o600)
+    def _write_file(self, folder: str, name: str, body: bytes) -> None:
+        """The whole file on disk, or OSError and nothing."""
+        directory_fd = open_private(folder)
+        at = folder if directory_fd is None else ""
+        path, temporary = os.path.join(at, name), os.path.join(at, f".{name}.{os.getpid()}.tmp")
         try:
-            with open(fd, "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, os.path.join(folder, base))
-        except BaseException:
-            _unlink(temporary)
-            raise
-
-    def _make_directory(self, path: str) -> None:
-        """Make it, private. A directory that others own or may write to is not a place for spans."""
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if sys.platform == "win32":
-            return
-        found = os.lstat(path)
-        if not _is_directory(found) or found.st_uid != os.geteuid():
-            raise PermissionError(f"{path} is not a directory of this user; set FASTTRACE_STATE_DIR")
-        if found.st_mode & 0o077:
-            os.chmod(path, 0o700)
+            fd = os.open(temporary, WRITE_FLAGS, 0o600, dir_fd=directory_fd)
+            try:
+                _fill(fd, body)
+                os.rename(temporary, path, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory_fd)
+                raise
+            if directory_fd is not None:
+                sync(directory_fd, folder)
+        finally:
+            if directory_fd is not None:
+                os.close(directory_fd)
 
     # ---- the bound ----
 
-    def _evict(self) -> list[Evicted]:
+    def _evict(self, evicted: list[Evicted]) -> None:
         """Drop the oldest segments until the rest fits; the newest stays, and so does what is being sent."""
-        evicted: list[Evicted] = []
         for name, size in self._scan()[:-1]:
             if self._bytes <= self._max_bytes:
                 break
@@ -142,7 +139,6 @@ class Spool:
             if match and _unlink(self._at(name)):
                 self._bytes -= size
                 evicted.append(Evicted(match["writer"], int(match["count"])))
-        return evicted
 
     def _scan(self) -> list[tuple[str, int]]:
         """Segments and claimed segments with their sizes, oldest first; undoes what dead processes left half done."""
@@ -243,7 +239,7 @@ class Spool:
     def _set_aside(self, name: str) -> None:
         report("corrupt", "the spool segment %s is damaged: moved to corrupt/", name)
         folder = os.path.join(self.path, "corrupt")
-        self._make_directory(folder)
+        make_private(folder)
         _rename(self._claimed(name), os.path.join(folder, name))
         self._trim(folder)
 
@@ -254,10 +250,11 @@ class Spool:
         return os.path.join(self.path, f"{name}.sending-{os.getpid()}")
 
 
-def _is_directory(found: os.stat_result) -> bool:
-    import stat
-
-    return stat.S_ISDIR(found.st_mode)
+def _fill(fd: int, body: bytes) -> None:
+    with open(fd, "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _size_of(entry: os.DirEntry[str]) -> int:

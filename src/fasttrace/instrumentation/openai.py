@@ -26,6 +26,7 @@ CHAT_REQUEST = {
     "model": "model",
     "stream": "stream",
     "messages": "ignored",
+    "service_tier": "tier",
     "tools": "ignored",
     **dict.fromkeys(
         (
@@ -43,7 +44,6 @@ CHAT_REQUEST = {
             "tool_choice",
             "reasoning_effort",
             "verbosity",
-            "service_tier",
             "store",
         ),
         "param",

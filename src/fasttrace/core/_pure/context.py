@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["SpanContext", "clock_monotonic_ns", "clock_unix_ns", "fork_mark", "new_context"]
 
 IDS_AT_ONCE = 512
-MASK64 = (1 << 64) - 1
 MADV_WIPEONFORK = 18  # Linux's; the mmap module has no name for it
 
 _marks: list[bytearray] = []
@@ -66,7 +65,7 @@ class _Ids:
     def __init__(self) -> None:
         high, start = unpack("2Q", os.urandom(16))
         self.trace_high = high or 1
-        self.next_span = count(start >> 2 or 1).__next__  # below 2^62 counting is quickest
+        self.next_span = count(start >> 2 or 1).__next__  # from below 2^62: counting is quickest, and never at its end
         self._random: list[int] = []
 
     def next_random(self) -> int:
@@ -82,17 +81,12 @@ _ids = _Ids()
 _ids_mark = fork_mark()
 
 
-def _ids_here() -> _Ids:
-    """The ids of this process, and not of the one that it was forked from."""
+def _ids_of_child() -> _Ids:
+    """Ids of this process's own, and not of the one that it was forked from."""
     global _ids
-    if not _ids_mark[0]:
-        _ids = _Ids()
-        _ids_mark[0] = 1
+    _ids = _Ids()
+    _ids_mark[0] = 1
     return _ids
-
-
-def _next_span(ids: _Ids) -> int:
-    return ids.next_span() & MASK64 or ids.next_span() & MASK64
 
 
 class SpanContext:
@@ -128,7 +122,7 @@ class SpanContext:
 
 def new_context(parent: object) -> SpanContext:
     """A child of `parent`, or a new root where that is not a context."""
-    ids = _ids_here()
+    ids = _ids if _ids_mark[0] else _ids_of_child()
     if type(parent) is SpanContext:
-        return SpanContext(parent.trace_hi, parent.trace_lo, _next_span(ids), parent.id)
-    return SpanContext(ids.trace_high, ids.next_random(), _next_span(ids), 0)
+        return SpanContext(parent.trace_hi, parent.trace_lo, ids.next_span(), parent.id)
+    return SpanContext(ids.trace_high, ids.next_random(), ids.next_span(), 0)

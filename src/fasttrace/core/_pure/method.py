@@ -11,27 +11,32 @@ What does not change between calls of one method to one host with one model is p
 from __future__ import annotations
 
 import functools
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType, FunctionType
+from typing import TYPE_CHECKING, Any, cast
 
 from .._api import CURRENT, Endpoint
 from .._report import report
 from .._text import clean, clip, exact_text, quote, render_param
-from .context import SpanContext, clock_monotonic_ns, clock_unix_ns, new_context
+from .context import clock_monotonic_ns, clock_unix_ns, new_context
 from .layout import (
     CLIP_BYTES,
     COUNTS,
     DURATION_NS,
     EMPTY_RECORD,
-    MASK64,
+    FLAG_OTHER_TIER,
+    FLAGS,
     NUMBER,
+    PARENT_SPAN_ID,
     PRESENT,
     RETRIES,
+    SPAN_ID,
     START_UNIX_NS,
     STATUS,
+    TRACE_HI,
+    TRACE_LO,
     USAGE_SOURCE,
 )
-from .recorder import SETTERS, Recorder, add_json, set_field, set_identity, set_reported_cost
+from .recorder import SETTERS, STANDARD_TIERS, Recorder, add_json, set_field, set_reported_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +49,9 @@ TEMPLATES_MAX = 512
 MODEL_MAX = 256
 PARAMS_MAX = 256
 PARAM_MAX = 128
+PARAMS_ENTRY_MAX_BYTES = 1024
 ELEMENTS_MAX = 1024  # choices of one reply
+USUAL_COUNTS_END = 1 << 30  # one digit of a Python integer, quick to compare; others take the setter's way
 HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
 HAS_RETRIES = 1 << NUMBER["retries"]
 REQUEST_PARAMS = NUMBER["request_params"]
@@ -54,40 +61,48 @@ SUCCESS, ERROR, CANCELLED = 1, 2, 4
 FROM_PROVIDER = 1
 
 
-_Reading = tuple[str, int, "Setter | None", int, Any, tuple[Any, ...], bool, bool]
+_Reading = tuple[str, "int | None", int, "Setter", Any]
 _MISSING = object()
 
 
-def _reading(node: Node) -> _Reading:
-    """A Node with its field's setter at hand: name, presence bit of a count, setter, place, detail, children, each,
-    foreign. Counts are most of what is read: they are set without a call."""
-    children = tuple(_reading(child) for child in node.children)
-    if node.field is None:
-        return node.name, 0, None, 0, None, children, node.each, node.foreign
-    setter, at, detail = SETTERS[node.field]
+def _readings(nodes: tuple[Node, ...], is_foreign: bool) -> tuple[_Reading, ...]:
+    return tuple(_reading(node, is_foreign) for node in nodes if is_foreign or not node.foreign)
+
+
+def _reading(node: Node, is_foreign: bool) -> _Reading:
+    """A Node with its field's setter at hand: name, presence bit of a count, place, setter, detail. To set an object is
+    to read what is below it."""
+    setter: Setter = _read_fields
+    at, detail = 0, _readings(node.children, is_foreign)
+    if node.field is not None:
+        setter, at, detail = SETTERS[node.field]
     if node.field == "cost_usd":
         setter = set_reported_cost
-    bit = 1 << NUMBER[node.field] if node.field in COUNTS and not node.each else 0
-    return node.name, bit, setter, at, detail, children, node.each, node.foreign
+    if node.each:
+        return node.name, None, at, _read_each, (setter, detail)
+    bit = 1 << NUMBER[node.field] if node.field in COUNTS else None
+    return node.name, bit, at, setter, detail
 
 
 class _Call:
     """One call on its way: its record, its content, and the span that was current before."""
 
-    __slots__ = ("content", "context", "is_foreign", "previous", "ring", "started_ns", "values")
+    __slots__ = ("content", "context", "previous", "reply", "ring", "started_ns", "values")
 
-    def __init__(self, ring: Ring, values: list[int], content: bytearray, is_foreign: bool) -> None:
+    def __init__(self, ring: Ring, values: list[int], content: bytearray, reply: tuple[_Reading, ...]) -> None:
         self.ring = ring
         self.values = values
         self.content = content
-        self.is_foreign = is_foreign
+        self.reply = reply
 
     def start(self) -> None:
+        values = self.values
         self.previous = CURRENT.get()
-        self.context: SpanContext = new_context(self.previous)
-        CURRENT.set(self.context)
-        set_identity(self.values, self.context)
-        self.values[START_UNIX_NS] = clock_unix_ns()
+        self.context = context = new_context(self.previous)
+        CURRENT.set(context)
+        values[TRACE_HI], values[TRACE_LO] = context.trace_hi, context.trace_lo
+        values[SPAN_ID], values[PARENT_SPAN_ID] = context.id, context.parent
+        values[START_UNIX_NS] = clock_unix_ns()
         self.started_ns = clock_monotonic_ns()
 
     def leave(self) -> None:
@@ -108,20 +123,26 @@ class _Target:
         self.spec = spec
         self.recorder = recorder
         self.is_on = True
+        self.uses = {name: use for name, use in spec.request.items() if use != "ignored"}
+        self.endpoint_path = spec.endpoint
         self.call: Callable[..., Any] | None = None  # what stands for the original
-        self.reply = tuple(_reading(node) for node in spec.reply)
+        self.reply, self.foreign_reply = (_readings(spec.reply, is_foreign) for is_foreign in (False, True))
         self.params: dict[tuple[str, type, object], str] = {}
+        self.param_entries: dict[str, bytes] = {}
         self.endpoints: dict[int, tuple[object, Endpoint]] = {}
 
     # ---- the request's side ----
 
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
         """A call ready to start, None for one that is not recorded."""
-        if not (self.recorder.active and self.is_on):
+        recorder = self.recorder
+        if not (recorder.active and self.is_on):
             return None
-        ring = self.recorder.ready()
-        if ring is None:
-            return None
+        ring = recorder.ring
+        if ring is None or not ring.alive[0]:
+            ring = recorder.ready()
+            if ring is None:
+                return None
         try:
             return self._read_request(ring, args, kwargs)
         except Exception as error:  # the call goes on without a span
@@ -129,27 +150,46 @@ class _Target:
             return None
 
     def _read_request(self, ring: Ring, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
-        uses = self.spec.request
+        use_of = self.uses.get
         model = None
+        has_other_tier = False
         params: list[str] = []
         for name, value in kwargs.items():
-            use = uses.get(name)
-            if use == "param":
+            use = use_of(name)
+            if use is None:
+                continue
+            if use == "param" or use == "tier":
+                if use == "tier" and issubclass(type(value), str) and value not in STANDARD_TIERS:
+                    has_other_tier = True
                 if type(value) in PLAIN_SCALARS:
                     params.append(self.params.get((name, type(value), value)) or self._param(name, value))
                 elif issubclass(type(value), (str, int, float)):
                     params += self._unusual_param(name, value)
             elif use == "model":
                 model = value
-            elif use == "stream" and value is True:
+            elif use == "stream" and _is_true(value):
                 self.recorder.passed_streams += 1
                 return None
-        content = bytearray()
-        if params:
-            add_json(content, REQUEST_PARAMS, f"{{{','.join(params)}}}".encode())
+        content = self._content(",".join(params)) if params else bytearray()
         endpoint = self._endpoint(args)
         values = self._template(ring, endpoint, model, content)
-        return _Call(ring, values, content, endpoint is not None and endpoint.provider != self.spec.sdk)
+        if has_other_tier:
+            values[FLAGS] |= FLAG_OTHER_TIER
+        is_foreign = endpoint is not None and endpoint.provider != self.spec.sdk
+        return _Call(ring, values, content, self.foreign_reply if is_foreign else self.reply)
+
+    def _content(self, params: str) -> bytearray:
+        """Content that opens with the request's parameters, whose entry is remembered."""
+        known = self.param_entries.get(params)
+        if known is not None:
+            return bytearray(known)
+        content = bytearray()
+        add_json(content, REQUEST_PARAMS, f"{{{params}}}".encode())
+        if 0 < len(content) <= PARAMS_ENTRY_MAX_BYTES:
+            if len(self.param_entries) >= PARAMS_MAX:
+                self.param_entries.clear()
+            self.param_entries[params] = bytes(content)
+        return content
 
     def _param(self, name: str, value: str | int | float) -> str:
         """`"name":value`, remembered: most callers send the same few. Not zero, which equals minus zero."""
@@ -173,7 +213,7 @@ class _Target:
             return None
         key = args[0]
         try:
-            for name in self.spec.endpoint:
+            for name in self.endpoint_path:
                 key = getattr(key, name)
             known = self.endpoints.get(id(key))
             if known is not None and known[0] is key:
@@ -198,7 +238,8 @@ class _Target:
 
     def _template(self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray) -> list[int]:
         """A copy of the record with everything that is known before the call."""
-        model = exact_text(model)
+        if model is not None and type(model) is not str:
+            model = exact_text(model)
         key = (self, endpoint, model)
         known = ring.templates.get(key)
         if known is not None:
@@ -233,7 +274,7 @@ class _Target:
         values[STATUS] = SUCCESS
         try:
             if reply is not None:
-                self._read(call, reply, self.reply)
+                _read_fields(call.ring, values, call.content, 0, call.reply, reply)
                 if values[PRESENT] & HAS_USAGE:
                     values[USAGE_SOURCE] = FROM_PROVIDER
         finally:  # an interrupt goes on, and the call was made
@@ -256,62 +297,69 @@ class _Target:
         call.values[STATUS] = CANCELLED
         self.recorder.push_call(call.ring, call.values, call.content)
 
-    # ---- the reply ----
 
-    def _read(self, call: _Call, found: Any, readings: tuple[_Reading, ...]) -> None:
-        """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute."""
-        fields = _fields_of(found)
-        values = call.values
-        for name, bit, setter, at, detail, children, each, foreign in readings:
-            if foreign and not call.is_foreign:
-                continue
-            try:
-                value = _MISSING if fields is None else dict.get(fields, name, _MISSING)
-                if value is _MISSING:
-                    value = None if fields is found else _undeclared(found, fields, name)
+# ---- the reply: setters for what is below an attribute ----
+
+
+def _read_fields(
+    ring: Ring, values: list[int], content: bytearray, _: int, readings: tuple[_Reading, ...], found: Any
+) -> None:
+    """pydantic keeps a model's fields in the instance dictionary: that is asked first, then the attribute. Counts are
+    most of what is read: the usual ones are set without a call."""
+    try:
+        fields = found if issubclass(type(found), dict) else found.__dict__
+    except Exception as error:
+        fields = _without_fields(error)
+    if type(fields) is dict:
+        get: Callable[..., Any] = fields.get
+    else:
+        fields, get = _unusual(fields)
+    present = 0
+    for name, bit, at, setter, detail in readings:
+        try:
+            value = get(name)
+            if value is None:
+                if fields is found or get(name, _MISSING) is None:
+                    continue
+                value = _undeclared(found, fields, name)
                 if value is None:
                     continue
-                if bit:
-                    if type(value) is int and 0 <= value <= MASK64:
-                        values[at] = value
-                        values[PRESENT] |= bit
-                elif each:
-                    self._read_each(call, value, setter, at, detail, children)
-                elif setter is None:
-                    self._read(call, value, children)
-                else:
-                    setter(call.ring, values, call.content, at, detail, value)
-            except AttributeError:
-                continue
-            except Exception as error:
-                report(error)
-
-    def _read_each(
-        self, call: _Call, elements: Any, setter: Setter | None, at: int, detail: Any, children: tuple[_Reading, ...]
-    ) -> None:
-        if not issubclass(type(elements), (list, tuple)):
-            return
-        for element in elements[:ELEMENTS_MAX]:
-            if element is None:
-                continue
-            if setter is None:
-                self._read(call, element, children)
+            if bit is not None and type(value) is int and 0 <= value < USUAL_COUNTS_END:
+                values[at] = value
+                present |= bit
             else:
-                setter(call.ring, call.values, call.content, at, detail, element)
+                setter(ring, values, content, at, detail, value)
+        except AttributeError:
+            continue
+        except Exception as error:
+            report(error)
+    if present:
+        values[PRESENT] |= present
 
 
-def _fields_of(found: Any) -> Any:
-    """The dictionary that holds an object's fields, None where there is none. A mapping is its own."""
-    if issubclass(type(found), dict):
-        return found
-    try:
-        fields = found.__dict__
-    except AttributeError:
-        return None
-    except Exception as error:
+def _read_each(
+    ring: Ring, values: list[int], content: bytearray, at: int, of_one: tuple[Setter, Any], elements: Any
+) -> None:
+    if not issubclass(type(elements), (list, tuple)):
+        return
+    setter, detail = of_one
+    for element in elements[:ELEMENTS_MAX]:
+        if element is not None:
+            setter(ring, values, content, at, detail, element)
+
+
+def _without_fields(error: Exception) -> Any:
+    """An object without a dictionary is one of many; one that fails to say is worth a line."""
+    if not isinstance(error, AttributeError):
         report(error)
-        return None
-    return fields if issubclass(type(fields), dict) else None
+    return None
+
+
+def _unusual(fields: Any) -> tuple[Any, Callable[..., Any]]:
+    """A subclass of dict, asked by a dictionary's own rule; None, which has nothing, for what is no dictionary."""
+    if issubclass(type(fields), dict):
+        return fields, dict.get.__get__(fields)
+    return None, lambda name, missing=None: missing
 
 
 def _undeclared(found: Any, fields: Any, name: str) -> Any:
@@ -328,11 +376,52 @@ def _undeclared(found: Any, fields: Any, name: str) -> Any:
     return getattr(found, name)
 
 
-async def _drive(target: _Target, call: _Call, coroutine: Any) -> Any:
+def _is_true(value: Any) -> bool:
+    """As the SDK asks it; its "not given" is false. A value that cannot be asked is not a wish to stream."""
+    try:
+        return bool(value)
+    except Exception as error:
+        report(error)
+        return False
+
+
+def _unbound(original: Any) -> Callable[..., Any]:
+    """`original` called with its instance first. Somebody else's wrapper (a wrapt proxy, a descriptor class) learns its
+    instance only by being bound to it; functions need no binding."""
+    if type(original) is FunctionType or not hasattr(type(original), "__get__"):
+        return cast("Callable[..., Any]", original)
+
+    def bind_and_call(*args: Any, **kwargs: Any) -> Any:
+        if not args:
+            return original(**kwargs)
+        return original.__get__(args[0], type(args[0]))(*args[1:], **kwargs)
+
+    return bind_and_call
+
+
+class _Unstarted:
+    """A coroutine that may never be stepped, because a task is cancelled first: then nobody is warned of it, as nobody
+    would be without us."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+    def take(self) -> Any:
+        coroutine, self.coroutine = self.coroutine, None
+        return coroutine
+
+    def __del__(self) -> None:
+        if self.coroutine is not None:
+            self.coroutine.close()
+
+
+async def _drive(target: _Target, call: _Call, unstarted: _Unstarted) -> Any:
     """The coroutine of an asynchronous call, inside its span. A frame of ours, the only one."""
     call.start()
     try:
-        reply = await coroutine
+        reply = await unstarted.take()
     except GeneratorExit:
         target.cancel(call)
         raise
@@ -344,9 +433,9 @@ async def _drive(target: _Target, call: _Call, coroutine: Any) -> Any:
 
 
 def _plain(target: _Target) -> Callable[..., Any]:
-    original = target.original
+    original = _unbound(target.original)
 
-    @functools.wraps(original)
+    @functools.wraps(target.original)
     def call(*args: Any, **kwargs: Any) -> Any:
         prepared = target.prepare(args, kwargs)
         if prepared is None:
@@ -365,9 +454,9 @@ def _plain(target: _Target) -> Callable[..., Any]:
 
 def _asynchronous(target: _Target) -> Callable[..., Any]:
     """For a function that returns a coroutine: what it raises before, and what it returns instead, is passed on."""
-    original = target.original
+    original = _unbound(target.original)
 
-    @functools.wraps(original)
+    @functools.wraps(target.original)
     def call(*args: Any, **kwargs: Any) -> Any:
         prepared = target.prepare(args, kwargs)
         if prepared is None:
@@ -382,7 +471,7 @@ def _asynchronous(target: _Target) -> Callable[..., Any]:
             prepared.start()
             target.succeed(prepared, coroutine)
             return coroutine
-        driven: Any = _drive(target, prepared, coroutine)
+        driven: Any = _drive(target, prepared, _Unstarted(coroutine))
         driven.__name__, driven.__qualname__ = coroutine.__name__, coroutine.__qualname__
         return driven
 
@@ -391,14 +480,14 @@ def _asynchronous(target: _Target) -> Callable[..., Any]:
 
 def _coroutine_function(target: _Target) -> Callable[..., Any]:
     """For an `async def`: what stands for it is one too, because people ask."""
-    original = target.original
+    original = _unbound(target.original)
 
-    @functools.wraps(original)
+    @functools.wraps(target.original)
     async def call(*args: Any, **kwargs: Any) -> Any:
         prepared = target.prepare(args, kwargs)
         if prepared is None:
             return await original(*args, **kwargs)
-        return await _drive(target, prepared, original(*args, **kwargs))
+        return await _drive(target, prepared, _Unstarted(original(*args, **kwargs)))
 
     return call
 

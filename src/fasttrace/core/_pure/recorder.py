@@ -30,6 +30,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._api import KINDS
 from .._report import report
 from .._text import clean, exact_text
 from .layout import (
@@ -47,6 +48,7 @@ from .layout import (
     FIRST_FIRST,
     FIRST_STRING,
     FIRSTS,
+    FLAG_OTHER_TIER,
     FLAG_STREAM,
     FLAG_UNPRICED,
     FLAGS,
@@ -81,9 +83,13 @@ if TYPE_CHECKING:
 
     Setter = Callable[[Ring, list[int], bytearray, int, Any, Any], None]
 
+REMEMBERED_ENTRIES, REMEMBERED_TEXT_CHARACTERS = 256, 64
+_entries: dict[tuple[int, str], bytes] = {}  # of lists' texts: reasons to finish and names of tools are few
 COUNT_OF_ONE = (1).to_bytes(8, sys.byteorder)
 TAG_BYTES, pack_tag = TAG.size, TAG.pack
-STANDARD_TIERS = ("", "default", "standard", "auto", "on_demand")
+LLM = 1 + KINDS.index("llm")
+HAS_OUTPUT = 1 << NUMBER["output_tokens"]
+STANDARD_TIERS = frozenset(("", "default", "standard", "auto", "on_demand"))
 PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT, TIER_AT = (
     FIRST_STRING + RECORD_STRINGS.index(name)
     for name in ("provider", "model_id", "request_model", "price_version", "service_tier")
@@ -92,6 +98,7 @@ VERSION_STRING = VERSION_AT - FIRST_STRING
 MODEL_NUMBER, REQUEST_MODEL_NUMBER = NUMBER["model_id"], NUMBER["request_model"]
 CONTENT_CUT = 1  # in CONTENT_LENGTH before the push, which counts it and sets the length
 HAS_COST = 1 << NUMBER["cost_usd"]
+HAS_INPUT_OR_COST = HAS_INPUT | HAS_COST
 COST_LOCAL, COST_PROVIDER = 1, 2
 REPORTED_COST_MAX_USD = 9007.0  # 2^53 pico-USD: up to here the product with 1e12 is exact to a float's last digit
 
@@ -154,6 +161,10 @@ def set_identity(values: list[int], context: SpanContext) -> None:
 
 
 def _set_string(ring: Ring, values: list[int], content: bytearray, at: int, number: int, value: Any) -> None:
+    index = ring.index_of[at].get(value) if type(value) is str else None
+    if index is not None:
+        values[FIRST_STRING + at] = index
+        return
     text = exact_text(value)
     if text is None:
         return
@@ -189,15 +200,33 @@ def _set_code(ring: Ring, values: list[int], content: bytearray, at: int, codes:
 
 
 def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
-    text = exact_text(value)
-    if text is not None and not add_json(content, number, clean(text, limit)):
+    text = value if type(value) is str else exact_text(value)
+    if text is None:
+        return
+    data = clean(text, limit)
+    entry = pack_tag(number, 0, len(data)) + data
+    if len(content) + len(entry) <= CONTENT_MAX_BYTES:
+        content += entry
+    else:
         values[CONTENT_LENGTH] = CONTENT_CUT
 
 
+def _remember(number: int, text: Any, entry: bytes) -> None:
+    if entry and type(text) is str and len(text) <= REMEMBERED_TEXT_CHARACTERS:
+        if len(_entries) >= REMEMBERED_ENTRIES:
+            _entries.clear()
+        _entries[number, text] = entry
+
+
 def _set_list(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
-    if issubclass(type(value), str):
-        value = (value,)
-    if issubclass(type(value), (list, tuple)):
+    known = _entries.get((number, value)) if type(value) is str else None
+    if known is not None and len(content) + len(known) <= CONTENT_MAX_BYTES:
+        content += known
+    elif issubclass(type(value), str):
+        start = len(content)
+        _set_text(ring, values, content, number, limit, value)
+        _remember(number, value, bytes(content[start:]))
+    elif issubclass(type(value), (list, tuple)):
         for text in tuple(value):
             _set_text(ring, values, content, number, limit, text)
 
@@ -323,11 +352,13 @@ class Recorder:
         """Price and push a record; `values` and `content` belong to the recorder afterwards. False when dropped."""
         if ring is not self.ring or not ring.alive[0]:
             return self._refuse(ring)
-        if not values[MODEL_AT] or (content and not values[REQUEST_MODEL_AT]):
+        if ring.is_full and not (values[MODEL_AT] and values[REQUEST_MODEL_AT]):
             settle_models_in_content(ring, values, content)
-        elif values[REQUEST_MODEL_AT] == values[MODEL_AT]:
+        if not values[MODEL_AT] and not ring.is_full:
+            values[MODEL_AT] = values[REQUEST_MODEL_AT]
+        if values[REQUEST_MODEL_AT] == values[MODEL_AT]:
             values[REQUEST_MODEL_AT] = 0
-        if values[PRESENT] & (HAS_COST | HAS_INPUT) == HAS_INPUT:
+        if values[PRESENT] & HAS_INPUT_OR_COST == HAS_INPUT:
             self._price(ring, values, content)
         try:
             outcome = ring.push(values, content)
@@ -345,9 +376,13 @@ class Recorder:
 
     def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
         """Cost from the table, or the flag that asks the exporter thread for it. The list's prices are the standard
-        tier's; flex, priority, batch and unknown tiers have others."""
-        tier = ring.text_of.get(values[TIER_AT]) or text_of(ring, values, content, TIER_AT).decode()
-        if tier not in STANDARD_TIERS:
+        tier's; flex, priority, batch and unknown tiers have others. An answer of unknown length has no cost."""
+        if values[KIND] == LLM and not values[PRESENT] & HAS_OUTPUT:
+            return
+        tier = ring.text_of.get(values[TIER_AT], "")
+        if ring.is_full and not tier:
+            tier = text_of(ring, values, content, TIER_AT).decode()
+        if tier not in STANDARD_TIERS or (not tier and values[FLAGS] & FLAG_OTHER_TIER):
             return
         price = self._find(ring, values, content, MODEL_AT)
         if price is None:
@@ -365,7 +400,7 @@ class Recorder:
         provider, model = ring.text_of.get(values[PROVIDER_AT]), ring.text_of.get(values[model_at])
         if provider is not None and model is not None:
             return self.prices.find(provider, model)
-        is_named = all(text_of(ring, values, content, at) for at in (PROVIDER_AT, model_at))
+        is_named = ring.is_full and all(text_of(ring, values, content, at) for at in (PROVIDER_AT, model_at))
         return UNKNOWN if is_named else None
 
     def _wake(self) -> None:

@@ -5,11 +5,12 @@ writes, 2t+2 when its record is whole. Content goes to the arena first; the reco
 checksum, so that content overwritten since is recognised. A killed process leaves whole records and at most one odd
 sequence per thread, and either core can recover the file.
 
-Why this is right without a lock where there is a GIL: a thread gives the GIL away only at calls and jumps, and between
-"is the slot free" and "it is mine", as between reading and raising a counter, there is neither: only subscripts of a
-memoryview. Tickets come from one itertools.count, a single step. The three stores of a commit (odd, record, even) are
-subscripts too, so no signal handler's exception can leave a slot half written. Without a GIL one re-entrant lock
-stands around the whole push: a finaliser that records a span while its thread is pushing must not wait for itself.
+Why this is right without a lock where there is a GIL: a thread gives the GIL away only at calls and backward jumps, and
+between "is the slot free" and "it is mine", as between reading and raising a counter, there is neither: only subscripts
+of a memoryview and forward jumps. Tickets come from one itertools.count, a single step. The three stores of a commit
+(odd, record, even) are subscripts too, so no signal handler's exception can leave a slot half written. Without a GIL,
+and before Python 3.11, which gave it away at forward jumps too, one re-entrant lock stands around the whole push: a
+finaliser that records a span while its thread is pushing must not wait for itself.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     Content = bytes | bytearray
 
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+KEEPS_GIL_AT_JUMPS = sys.version_info >= (3, 11)
 DROPPED, PUSHED, PUSHED_WAKE = 0, 1, 2
 REMEMBERED_TEXTS = 4096
 REMEMBERED_TEXT_CHARACTERS = 256
@@ -94,8 +96,8 @@ class Ring:
     DROPPED, PUSHED or PUSHED_WAKE (a quarter lap is full); a content length already set says that content was cut.
     `alive[0]` turns 0 in a fork child, which needs a ring of its own. `index_of[which][text]` are the string table
     indices found so far; ask `index()` for one that is not there, and `text_of[index]` for the string (clipped) that an
-    index of this process stands for. `templates` is room for a call driver: values prepared once per kind of call,
-    valid for this ring only.
+    index of this process stands for; `is_full` once a string found no room. `templates` is room for a call driver:
+    values prepared once per kind of call, valid for this ring only.
     """
 
     def __init__(self, fd: int, shape: RingShape, owner: RingOwner) -> None:
@@ -105,12 +107,13 @@ class Ring:
         self.words = memoryview(self.memory).cast("Q")
         self.offsets = format_region(self.memory, self.words, shape, owner)
         keep_out_of_core_dumps(self.memory, self.offsets.arena, shape.arena_bytes)
-        self.lock = None if HAS_GIL else RLock()
+        self.lock = None if HAS_GIL and KEEPS_GIL_AT_JUMPS else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
         self.index_of: tuple[dict[str, int], ...] = tuple({} for _ in layout.RECORD_STRINGS)
         self.templates: dict[Any, list[int]] = {}
         self.text_of: dict[int, str] = {}
+        self.is_full = False
         self._entries: dict[bytes, int] = {}
         self._reader: Any = None
         self._writer: Any = None
@@ -146,7 +149,10 @@ class Ring:
 
     def _append(self, text: bytes) -> int:
         size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
-        if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES or (used := self.words[layout.STRTAB_USED]) + size > limit:
+        if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
+            return 0
+        if (used := self.words[layout.STRTAB_USED]) + size > limit:
+            self.is_full = True
             return 0
         self.words[layout.STRTAB_USED] = used + size
         at = self.offsets.strtab + used
