@@ -221,4 +221,4 @@ def limited(max_bytes: int) -> Callable[[list[bytes]], Reply]:
 def named_errors(errors: Iterable[tuple[int, str]]) -> Reply:
     """A 200 that rejects lines by number."""
     listed = [{"line": line, "error": error} for line, error in errors]
-    return Reply(200, json.dumps({"accepted": 0, "rejected": len(listed), "errors": listed}).encode())
+    return Reply(200, json.dumps({"rejected": len(listed), "errors": listed}).encode())

@@ -13,8 +13,8 @@ from fasttrace.errors import ConfigError
 GOOD = {
     "enabled": ("off", False),
     "auto_instrument": ("no", False),
-    "service_name": ("checkout", "checkout"),
-    "tenant_id": ("acme", "acme"),
+    "service_name": ("checkout\n", "checkout"),
+    "tenant_id": (" acme ", "acme"),
     "environment": ("production", "production"),
     "workflow_id": ("refunds", "refunds"),
     "collector_url": ("https://c.example.com", "https://c.example.com/api/ingest"),
@@ -177,6 +177,39 @@ def test_the_key_is_never_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         load({}, {"api_key": "ft_secret with words"})
     assert "ft_secret" not in str(caught.value) and "ft_secret" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "api_key"])
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "bücher", "a\0b", "\x7f"])
+def test_what_no_header_can_carry_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load({}, {name: value})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bob:hunter2@c.example.com",
+        "https://bob:hun@hunter2@c.example.com/in?x=1",
+        "bob:hunter2@c.example.com",
+        "ftp://c.example.com/in?token=hunter2",
+        "http://c.example.com/in?token=hunter2",
+        "//hunter2@",
+    ],
+)
+def test_a_secret_in_a_refused_url_is_never_shown(url: str) -> None:
+    _, (problem,) = load({"FASTTRACE_COLLECTOR_URL": url}, {})
+    assert "***" in problem and "hunter2" not in problem
+    with pytest.raises(ConfigError) as caught:
+        load({}, {"collector_url": url})
+    assert "hunter2" not in str(caught.value) and "hunter2" not in repr(caught.value)
+
+
+def test_a_secret_in_the_wrong_place_is_never_shown() -> None:
+    for wrong in ({"apikey": "hunter2"}, {"api_key": b"hunter2"}, {"tenant_id": {"key": "hunter2"}}):
+        with pytest.raises(ConfigError) as caught:
+            load({}, wrong)
+        assert "hunter2" not in str(caught.value) and "hunter2" not in repr(caught.value)
 
 
 # ---- derived

@@ -105,10 +105,11 @@ static bool is_true(PyObject *value) {
 }
 
 static bool is_other_tier(PyObject *value) {
+    if (!PyUnicode_Check(value)) return false;
     Py_ssize_t length;
-    const char *tier = PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &length) : NULL;
-    if (tier == NULL) PyErr_Clear();
-    return tier != NULL && !ft_price_is_standard_tier(tier, (size_t)length);
+    const char *tier = PyUnicode_AsUTF8AndSize(value, &length);
+    if (tier == NULL) PyErr_Clear(); /* not valid Unicode, so no tier of anybody's */
+    return tier == NULL || !ft_price_is_standard_tier(tier, (size_t)length);
 }
 
 bool ft_request_read(const ft_plan *plan, PyObject *const *args, Py_ssize_t positional, PyObject *names, ft_span *span,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from fasttrace.config import VERSION as __version__
 from fasttrace.errors import ConfigError
-from fasttrace.instrumentation import instrument, instrument_all, uninstrument
+from fasttrace.instrumentation import init, instrument, instrument_as_configured, uninstrument
 from fasttrace.trace.span import Span
 from fasttrace.trace.stats import FlushResult, Stats
-from fasttrace.trace.tracer import PROCESSOR, backend, flush, init, shutdown, span, stats
+from fasttrace.trace.tracer import backend, flush, shutdown, span, stats
 
 __all__ = [
     "ConfigError",
@@ -31,6 +31,5 @@ __all__ = [
     "uninstrument",
 ]
 
-if PROCESSOR.config.enabled and PROCESSOR.config.auto_instrument:
-    instrument_all()
-del PROCESSOR, instrument_all
+instrument_as_configured()
+del instrument_as_configured

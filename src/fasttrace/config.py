@@ -98,8 +98,17 @@ def parse_switch(text: str) -> bool:
 
 
 def parse_text(text: str) -> str:
+    text = text.strip()
     if not text.isprintable() or len(text) > TEXT_LIMIT:
         raise ValueError(f"expected at most {TEXT_LIMIT} printable characters")
+    return text
+
+
+def parse_header(text: str) -> str:
+    """What an HTTP header can carry as it is."""
+    text = text.strip()
+    if not text.isascii() or not text.isprintable() or len(text) > TEXT_LIMIT:
+        raise ValueError(f"expected at most {TEXT_LIMIT} printable ASCII characters")
     return text
 
 
@@ -190,7 +199,7 @@ SETTINGS = (
     Setting("enabled", parse_switch, "`false`: nothing is recorded, every call passes straight through"),
     Setting("auto_instrument", parse_switch, "`false`: providers are patched by `fasttrace.instrument()` only"),
     Setting("service_name", parse_text, "service of every span (default: `OTEL_SERVICE_NAME`, else the script)"),
-    Setting("tenant_id", parse_text, "tenant of every span, also sent as `X-Tenant-ID`"),
+    Setting("tenant_id", parse_header, "tenant of every span, also sent as `X-Tenant-ID`"),
     Setting("environment", parse_text, "environment of every span, like `production`"),
     Setting("workflow_id", parse_text, "workflow of every span"),
     Setting("collector_url", parse_url, "where spans go (path `/api/ingest` unless given); unset: the spool only"),
@@ -240,7 +249,7 @@ def load(environ: Mapping[str, str], overrides: Mapping[str, object]) -> tuple[C
 def _override(name: str, value: object) -> object:
     setting = _BY_NAME.get(name)
     if setting is None:
-        raise ConfigError(name, value, f"no such setting{_suggestion(name, _BY_NAME)}")
+        raise ConfigError(name, "***", f"no such setting{_suggestion(name, _BY_NAME)}")
     if value is None:
         return setting.default
     if not isinstance(value, (str, int, float, os.PathLike)):
@@ -258,8 +267,8 @@ def _refuse_plain_http(config: Config, overrides: Mapping[str, object], problems
         return config
     why = "expected https, or FASTTRACE_ALLOW_HTTP=true to send spans and key in clear text"
     if "collector_url" in overrides:
-        raise ConfigError("collector_url", url, why)
-    problems.append(f"FASTTRACE_COLLECTOR_URL={url!r}: {why}; using the spool only")
+        raise ConfigError("collector_url", without_secrets(url), why)
+    problems.append(f"FASTTRACE_COLLECTOR_URL={without_secrets(url)!r}: {why}; using the spool only")
     return config._replace(collector_url=None)
 
 
@@ -282,7 +291,24 @@ def _problem(setting: Setting, text: str, error: ValueError) -> str:
 
 
 def _shown(setting: Setting, value: object) -> object:
-    return "***" if setting.name == "api_key" else value
+    """A value that was refused, fit for a message: it may be a secret in the wrong place."""
+    if setting.name == "api_key":
+        return "***"
+    if isinstance(value, (bool, int, float)):
+        return value
+    return without_secrets(str(value)) if isinstance(value, (str, os.PathLike)) else f"<{type(value).__name__}>"
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the user, password and query of a URL, and without what looks like a key."""
+    from fasttrace.core._text import redact
+
+    before, at, rest = text.rpartition("@")
+    if at:
+        scheme, slashes, _ = before.partition("//")
+        text = f"{scheme}//***@{rest}" if slashes else f"***@{rest}"
+    address, mark, _ = text.partition("?")
+    return redact(f"{address}?***" if mark else text)
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

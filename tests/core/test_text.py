@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -15,10 +17,14 @@ from fasttrace.core._text import (
     MAX_ITEMS,
     MAX_JSON_CHARACTERS,
     MAX_KEYS,
+    REDACTION_MARGIN,
+    SECRET_MARKERS,
+    _compile_secrets,
     clean,
     clip,
     quote,
     redact,
+    redact_within,
     render_json,
     render_param,
 )
@@ -193,6 +199,11 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("Incorrect API key provided: sk-proj-abc123DEF456.", "Incorrect API key provided: [redacted]"),
         (f"key={ANTHROPIC_KEY} end", "key=[redacted] end"),
         ("sk-abcd1234****wxyz", "[redacted]"),
+        ("Bearer sk-abcd1234****wxyz", "Bearer [redacted]"),
+        ("Authorization: Bearer bearer abcdef", "Authorization: Bearer [redacted]"),
+        ("AUTHORIZATION: BEARER abcdef", "AUTHORIZATION: BEARER [redacted]"),
+        ("remote: gh" + "p_" + "16C7e42F292c6912E7", "remote: [redacted]"),
+        ("://:p@", "://[redacted]@"),
         (f"?key={GOOGLE_KEY}&x=1", "?key=[redacted]&x=1"),
         (AWS_KEY, "[redacted]"),
         ("gsk_abcdefgh12345678 xai-abcdefgh12345678", "[redacted] [redacted]"),
@@ -224,6 +235,101 @@ def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_redaction_of_long_text_is_linear() -> None:
+TOKENS = ("sk-", "gsk_", "xai-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
+PREFIXED = [prefix + "0123456789abcdef" for prefix in (*TOKENS, "Bearer ", "bearer ", "BEARER ")]
+
+
+def test_every_secret_begins_with_a_marker_by_which_it_is_looked_for() -> None:
+    expression = _compile_secrets()
+    found: set[str] = set()
+    for text in (ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "ASIA" + AWS_KEY[4:], PEM, JWT, "://u:p4ss@", *PREFIXED):
+        secret = expression.match(text)
+        assert secret is not None
+        found.update(marker for marker in SECRET_MARKERS if secret.group().startswith(marker))
+    assert found == set(SECRET_MARKERS)
+
+
+@pytest.mark.parametrize("key", [ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "://user:p4ss@host", *PREFIXED])
+def test_a_secret_that_a_limit_cuts_is_redacted(key: str) -> None:
+    text = f"before {key} after {'x' * 3000}"
+    for limit in range(len(f"before {key} after")):
+        within = redact_within(text, limit)
+        assert len(within) <= limit
+        assert redact(text).startswith(within)
+
+
+def test_what_the_end_of_the_margin_cuts_is_left_out() -> None:
+    """A key that is redacted makes room for text from the margin, which may end within another key."""
+    long_key = PEM[:40] + "x" * 1000 + PEM[-30:]
+    for cut in range(1, len(ANTHROPIC_KEY)):
+        filler = "x" * (2000 + REDACTION_MARGIN - len(long_key) - cut - 2)
+        within = redact_within(f"{long_key} {filler} {ANTHROPIC_KEY} {filler}", 2000)
+        assert within == "[redacted] " + filler[: len(within) - 11]
+    assert redact_within("é" * 10_000_000, 5) == "é" * 5
+
+
+def test_texts_and_keys_of_json_are_rid_of_secrets() -> None:
+    value = {
+        "a": [ANTHROPIC_KEY, {"url": "https://u:p4ss@host/"}],
+        ANTHROPIC_KEY: JWT.encode(),
+        "k" * 120 + " " + AWS_KEY: 1,
+    }
+    assert json.loads(render_json(value)) == {
+        "a": ["[redacted]", {"url": "https://[redacted]@host/"}],
+        "[redacted]": "[redacted]",
+        "k" * 120 + " [redact": 1,
+    }
+
+
+def test_what_redaction_reads_is_bounded_like_what_is_written() -> None:
+    rendered = json.loads(render_json([PEM[:40] + "x" * 30_000] * 10))
+    assert rendered[:2] == ["[redacted]", "[redacted]"]
+    assert rendered[-1] == "<truncated>"
+    assert len(rendered) <= 5
+
+
+def test_the_methods_of_a_text_are_not_asked() -> None:
+    class Text(str):
+        def __contains__(self, part: object) -> bool:
+            return False
+
+        def __format__(self, spec: str) -> str:
+            return "formatted"
+
+    assert render_json({Text("k"): Text(ANTHROPIC_KEY)}) == b'{"k":"[redacted]"}'
+
+
+def test_a_key_added_meanwhile_does_not_cost_the_others() -> None:
+    attributes: dict[str, object] = {}
+
+    class Adds:
+        def __str__(self) -> str:
+            attributes["late"] = 2
+            return "value"
+
+    attributes.update(first=Adds(), second=1)
+    assert render_json(attributes) == b'{"first":"value","second":1}'
+
+
+# What is quadratic takes minutes and hours for this: the time limit is there to end that.
+HOSTILE = """
+from fasttrace.core._text import SECRET_MARKERS, redact
+parts = ["-----BEGIN PRIVATE KE", "-----BEGIN PRIVATE KEY-----END ", ".sk-a", ".gsk_.", " AIzaA", ".AKIAA", ".eyJaaaa."]
+parts += ["eyJaaaa.a", "Bearer a.", "Bearer ", "://a", "://a:a", "://a:", " ghp_", "-", " A"]
+for part in parts:
+    redact(part * (1_000_000 // len(part)))
+for form in ("{0}", ".{0}a", " {0}A ", ".{0}aaaa.", "{0}a:", "{0}KEY-----{0}"):
+    for marker in SECRET_MARKERS:
+        redact("://" + form.format(marker) * 10_000)
+print("done")
+"""
+
+
+def test_redaction_of_hostile_text_is_linear() -> None:
+    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_long_text_without_a_secret_stays() -> None:
     text = "eyJ" * 50_000 + "://" * 50_000 + "a:" * 50_000 + "-----BEGIN PRIVATE KE" * 5_000
     assert redact(text) == text

@@ -431,13 +431,31 @@ def test_a_model_named_by_an_enumeration_is_not_mistaken_for_another() -> None:
         assert span["name"] == ("chat" if model is None else f"chat {str.__str__(model)}")
 
 
-@pytest.mark.parametrize("value", [True, False, 1, "true", None, MagicMock()], ids=repr)
-def test_a_stream_is_passed_through_alike(value: Any) -> None:
+class Doubtful:
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError
+
+
+STREAMS: dict[str, tuple[Any, bool]] = {
+    "true": (True, True),
+    "one": (1, True),
+    "a word": ("false", True),
+    "a mock": (MagicMock(), True),
+    "false": (False, False),
+    "none": (None, False),
+    "not given": (openai.NOT_GIVEN, False),
+    "a value that cannot be asked": (Doubtful(), False),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_passed_through_alike(name: str) -> None:
     twins = pair()
+    value, is_stream = STREAMS[name]
     for twin in twins:
         call(twin, CHAT, lambda self, **kwargs: None, Resource(), model="m", stream=value)
-    assert [twin.recorder.passed_streams for twin in twins] == [int(value is True)] * 2
-    assert [len(twin.lines()) for twin in twins] == [int(value is not True)] * 2
+    assert [twin.recorder.passed_streams for twin in twins] == [int(is_stream)] * 2
+    assert [len(twin.lines()) for twin in twins] == [int(not is_stream)] * 2
 
 
 # ---- the host ----

@@ -37,6 +37,8 @@ class Scripted:
 
     def close(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
     def export(self, batch: EncodedBatch) -> Outcome:
         self.asked.append(batch)
         outcome = self.script.pop(0) if self.script else self.rule(batch)
@@ -62,6 +64,9 @@ class Clock:
 
     def until_ready(self, timeout_s: float, fd: int, writing: bool) -> bool:
         raise AssertionError("nothing here has a socket")
+
+    def aside(self, act: Callable[[], Any], timeout_s: float) -> Any:
+        raise AssertionError("nothing here takes its time")
 
     def back_off(self, delay_s: float) -> bool:
         if self.now_s + delay_s >= self.ends_s:
@@ -91,7 +96,7 @@ def spool(tmp_path: Path) -> Spool:
 
 @pytest.fixture
 def delivery(exporter: Scripted, spool: Spool, clock: Clock) -> Delivery:
-    return Delivery(exporter, spool, clock, WRITER, 3)
+    return Delivery(exporter, spool, clock, {WRITER}, 3)
 
 
 def counts(delivery: Delivery) -> tuple[int, int, int, dict[str, int]]:
@@ -141,7 +146,7 @@ def test_retry_after_takes_the_place_of_the_back_off(
 
 def test_the_back_off_doubles_up_to_its_bound(exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any) -> None:
     exporter.rule = lambda batch: RETRY
-    Delivery(exporter, spool, clock, WRITER, 9).deliver(make_batch())
+    Delivery(exporter, spool, clock, {WRITER}, 9).deliver(make_batch())
     assert clock.waited == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
@@ -206,7 +211,7 @@ def test_somebody_waiting_cuts_a_back_off_short_but_not_a_pause(
 
 
 def test_no_exporter_means_the_spool(spool: Spool, clock: Clock, make_batch: Any) -> None:
-    delivery = Delivery(None, spool, clock, WRITER)
+    delivery = Delivery(None, spool, clock, {WRITER})
     assert delivery.deliver(make_batch(5)) == []
     assert counts(delivery) == (0, 5, 0, {})
     assert delivery.replay() == (False, [])
@@ -222,6 +227,15 @@ def test_lines_that_the_collector_names_are_rejected(
     delivery.deliver(make_batch(5))
     assert counts(delivery) == (3, 0, 2, {})
     assert rejected_spans(spool) == [1, 4]
+
+
+def test_of_lines_rejected_without_a_name_the_whole_batch_is_kept_aside(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    exporter.script = [Outcome("accepted", rejected=(RejectedLine(2, "bad"),), unnamed=1)]
+    assert delivery.deliver(make_batch(5)) == []
+    assert counts(delivery) == (3, 0, 2, {})
+    assert rejected_spans(spool) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("modulus", [97, 500, 1])
@@ -333,12 +347,25 @@ def test_segments_of_other_processes_are_sent_but_not_counted_as_ours(
 
 def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, clock: Clock, make_batch: Any) -> None:
     spool = Spool(str(tmp_path), 2 * len(make_batch(10, first=1000).body) + 20)
-    delivery = Delivery(None, spool, clock, WRITER)
+    delivery = Delivery(None, spool, clock, {WRITER})
     spool.write(make_batch(10, writer=OTHER))
     for n in range(3):
         delivery.deliver(make_batch(10, first=1000 + n))
     assert counts(delivery) == (0, 20, 0, {"spool_full": 10})
     assert delivery.evicted == 20
+
+
+def test_a_batch_on_disk_is_spooled_even_where_nothing_can_be_evicted(
+    tmp_path: Path, clock: Clock, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(spool: Spool) -> None:
+        raise OSError("a directory that cannot be listed")
+
+    monkeypatch.setattr(Spool, "_scan", fail)
+    delivery = Delivery(None, Spool(str(tmp_path), 1), clock, {WRITER})
+    assert delivery.deliver(make_batch(5)) == []
+    assert counts(delivery) == (0, 5, 0, {})
+    assert len(list((tmp_path / "spool").iterdir())) == 1
 
 
 def test_a_batch_that_cannot_be_spooled_is_handed_back(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import socket
 import ssl
 import threading
@@ -109,10 +110,38 @@ def test_advice_names_the_variable(status: int, variable: str) -> None:
 
 
 def test_rejected_lines_are_named(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
-    collector.script = [named_errors([(3, "no model"), (1, "bad id"), (1, "again"), (9, "no such line"), (0, "x")])]
+    collector.script = [named_errors([(3, "no model"), (1, "bad id")])]
     outcome = open_exporter(collector.url).export(make_batch(3))
     assert outcome.action == "accepted"
     assert outcome.rejected == (RejectedLine(1, "bad id"), RejectedLine(3, "no model"))
+
+
+def reply(**members: Any) -> bytes:
+    return json.dumps(members).encode()
+
+
+def test_lines_that_are_not_of_the_batch_are_passed_over() -> None:
+    errors = [{"line": line, "error": "bad"} for line in (2, 2, 9, 0)]
+    outcome = judge(200, [], reply(errors=errors), 3)
+    assert (outcome.action, outcome.rejected, outcome.unnamed) == ("accepted", (RejectedLine(2, "bad"),), 0)
+
+
+@pytest.mark.parametrize(
+    "members, unnamed",
+    [({"accepted": 0, "rejected": 3}, 3), ({"accepted": 2, "rejected": 1}, 1), ({"rejected": 2}, 2)],
+)
+def test_rejected_lines_without_a_name_are_not_taken_for_sent(members: dict[str, int], unnamed: int) -> None:
+    outcome = judge(200, [], reply(**members), 3)
+    assert (outcome.action, outcome.unnamed) == ("accepted", unnamed)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"accepted": 0}, {"accepted": 0, "rejected": 0}, {"accepted": 3, "rejected": 1}, {"rejected": 4}]
+    + [{"accepted": 3, "rejected": 0, "errors": [{"line": 1}]}, {"accepted": "3"}, {"accepted": 4, "rejected": -1}],
+)
+def test_a_reply_that_does_not_add_up_is_not_believed(members: dict[str, Any]) -> None:
+    assert judge(200, [], reply(**members), 3).action == "retry"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"ok"', b"{", b"\xff\xfe", b"1"])
@@ -172,6 +201,23 @@ def test_nobody_listening_is_tried_again(open_exporter: Any, make_batch: Any) ->
 
 def test_a_name_that_does_not_resolve_is_tried_again(open_exporter: Any, make_batch: Any) -> None:
     assert open_exporter("http://collector.invalid/").export(make_batch()).action == "retry"
+
+
+def test_a_connection_whose_descriptor_the_application_closed_is_opened_anew(
+    collector: Collector, open_exporter: Any, make_batch: Any
+) -> None:
+    exporter = open_exporter(collector.url)
+    assert exporter.export(make_batch()) == ACCEPTED
+    fd = exporter._backend._newest._sock.fileno()
+    os.close(fd)
+    reads, writes = os.pipe()  # one end has the number now
+    assert fd in (reads, writes)
+    assert exporter.export(make_batch()) == ACCEPTED
+    exporter.close()
+    os.write(writes, b"x")
+    assert os.read(reads, 9) == b"x", "nobody wrote into it, read from it or closed it"
+    for end in (reads, writes):
+        os.close(end)
 
 
 # ---- where nothing is sent

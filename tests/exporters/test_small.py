@@ -66,6 +66,15 @@ def test_a_file_gets_one_line_a_span(tmp_path: Path, make_batch: Any) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no such owner there")
+def test_a_file_of_another_user_is_left_alone(tmp_path: Path, make_batch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "spans.jsonl"
+    path.write_bytes(b"theirs\n")
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert FileExporter(str(path)).export(make_batch(encoding="none")).action == "retry"
+    assert path.read_bytes() == b"theirs\n"
+
+
 def test_files_rotate_by_size(tmp_path: Path, make_batch: Any) -> None:
     path = tmp_path / "spans.jsonl"
     batches = [make_batch(1, first=n, encoding="none") for n in range(7)]

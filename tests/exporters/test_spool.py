@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,31 @@ def test_files_and_directories_are_private(spool: Spool, folder: Path, make_batc
     folder.chmod(0o755)
     spool.write(make_batch(1))
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are a matter of POSIX")
+def test_missing_parents_are_private_too(make_batch: Any, tmp_path: Path) -> None:
+    Spool(str(tmp_path / "home" / "state" / "fasttrace"), 1 << 20).write(make_batch())
+    made = [tmp_path / "home", tmp_path / "home" / "state", tmp_path / "home" / "state" / "fasttrace"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="directories cannot be opened there")
+def test_a_segments_name_is_on_disk_too(
+    spool: Spool, folder: Path, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[bool, int]] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        synced.append(
+            (stat.S_ISDIR(os.fstat(fd).st_mode), len([name for name in os.listdir(folder) if name[0] != "."]))
+        )
+        fsync(fd)
+
+    monkeypatch.setattr(module.os, "fsync", note)
+    spool.write(make_batch())
+    assert synced == [(False, 0), (True, 1)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

@@ -147,6 +147,47 @@ os._exit(0)
     assert (before, after) == (True, False)
 
 
+def test_a_child_lets_go_of_its_parents_connection(run: Run, collector: Collector) -> None:
+    ((in_parent, in_child),) = run("""
+import gc, stat
+def sockets():
+    gc.collect()
+    found = 0
+    for fd in range(3, 256):
+        try:
+            found += stat.S_ISSOCK(os.fstat(fd).st_mode)
+        except OSError:
+            pass
+    return found
+record(5, "parent"); processor.flush(5)
+in_parent = sockets()
+child(lambda: say(in_parent, sockets()))
+record(1, "parent"); processor.flush(5)
+""")
+    assert (in_parent, in_child) == (1, 0)
+    assert names(collector) == {"parent": 6}
+    assert collector.connections == 1, "the child said no goodbye"
+
+
+def test_descriptors_closed_by_the_application_disturb_nothing(run: Run, collector: Collector) -> None:
+    ((is_reset, flushed),) = run("""
+record(5, "before"); processor.flush(5)
+os.closerange(3, 256)
+theirs = [os.memfd_create("theirs") if hasattr(os, "memfd_create") else os.pipe()[0] for _ in range(32)]
+record(3, "after")
+flushed = processor.flush(10)
+give_up = time.monotonic() + 30
+while processor.recorder.wake_fd != -1 and time.monotonic() < give_up:
+    time.sleep(0.001)
+say(processor.recorder.wake_fd == -1, flushed)
+processor.shutdown()
+for fd in theirs:
+    assert os.fstat(fd).st_size == 0
+""")
+    assert (is_reset, flushed) == (True, [8, 0, 0, 0])
+    assert names(collector) == {"before": 5, "after": 3}
+
+
 def test_a_fork_from_c_is_noticed(run: Run, collector: Collector) -> None:
     said = run("""
 libc = ctypes.PyDLL(None)

@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     Open = Callable[..., Any]
 
 FLUSH_S = 10.0
+WAIT_S = 60.0
 
 
 def spooled_files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "state" / "spool").glob("*.ndjson*"))
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 # ---- delivered
@@ -377,8 +385,7 @@ def test_a_ring_smaller_than_the_burst_keeps_the_newest(open_processor: Open) ->
     gate = threading.Event()
     export, memory.export = memory.export, lambda batch: gate.wait(20) and export(batch)  # type: ignore[method-assign]
     processor.record(1)
-    while processor.stats().pending != 1 or processor.stats().ring_used:
-        time.sleep(0.001)
+    wait_until(lambda: processor.stats().pending == 1 and not processor.stats().ring_used)
     ids = processor.record(1000)
     gate.set()
     assert processor.flush(FLUSH_S) == FlushResult(sent=257, dropped=744)
@@ -486,7 +493,7 @@ def test_an_unsettled_ring_keeps_its_file(open_processor: Open, collector: Colle
 def test_without_a_thread_shutdown_delivers_by_itself(
     open_processor: Open, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_thread(target: object) -> None:
+    def no_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("fasttrace.trace.worker.start_thread", no_thread)
@@ -510,6 +517,109 @@ def test_another_configuration_takes_over_and_counters_go_on(open_processor: Ope
         assert [span["service"] for batch in collector.batches for span in batch.spans] == ["before"] * 2
         assert [span["service"] for batch in second.batches for span in batch.spans] == ["after"] * 3
     assert processor.stats().recorded == 5 == processor.ledger()
+
+
+def test_another_configuration_keeps_the_ring(open_processor: Open, collector: Collector, tmp_path: Path) -> None:
+    processor = open_processor(collector_url=collector.url)
+    processor.record(1)
+    kept = (processor.recorder.ring, processor.recorder.wake_fd, processor.stats().backing)
+    for batch_size in range(1, 6):
+        processor.reconfigure(processor.config._replace(batch_size=batch_size))
+        processor.record(5)
+        assert processor.flush(FLUSH_S).sent == 1 + 5 * batch_size
+        assert (processor.recorder.ring, processor.recorder.wake_fd, processor.stats().backing) == kept
+    assert [int(batch.headers["x-span-count"]) for batch in collector.batches[:6]] == [1] * 6
+    assert len({batch.headers["x-batch-id"].split(":")[0] for batch in collector.batches}) == 1
+    assert processor.ledger() == 26
+
+
+def test_another_ring_takes_the_place_of_the_first_and_leaves_nothing_open(
+    open_processor: Open, collector: Collector, tmp_path: Path
+) -> None:
+    processor = open_processor(collector_url=collector.url)
+    processor.record(1)
+    processor.flush(FLUSH_S)
+    wakeup = processor._worker.wakeup
+    processor.reconfigure(processor.config._replace(queue_max_size=256))
+    assert (processor.recorder.ring, processor.recorder.wake_fd, list((tmp_path / "ring").iterdir())) == (None, -1, [])
+    wait_until(lambda: wakeup.is_lost)
+    processor.record(1)
+    assert processor.flush(FLUSH_S) == FlushResult(sent=2)
+    assert processor.stats().ring_slots == 256
+
+
+@pytest.mark.parametrize("queue_max_size", [8192, 256], ids=["same ring", "another ring"])
+def test_what_an_earlier_configuration_spooled_is_sent_by_the_next(
+    open_processor: Open, collector: Collector, queue_max_size: int
+) -> None:
+    processor = open_processor(way="spool")
+    ids = processor.record(5)
+    assert processor.flush(FLUSH_S) == FlushResult(spooled=5)
+    processor.reconfigure(
+        processor.config._replace(exporter="http", collector_url=collector.url, queue_max_size=queue_max_size)
+    )
+    ids += processor.record(1)
+    collector.wait(lambda seen: len(seen.accepted_ids()) == 6)
+    assert processor.flush(FLUSH_S) == FlushResult(sent=6)
+    assert sorted(collector.accepted_ids()) == sorted(ids)
+    assert (processor.stats().spooled, processor.ledger()) == (0, 6)
+
+
+def test_another_configuration_is_not_held_up_by_a_silent_collector(
+    open_processor: Open, collector: Collector, tmp_path: Path
+) -> None:
+    collector.rule = lambda lines: Silent()
+    processor = open_processor(collector_url=collector.url, export_timeout=60, shutdown_timeout=0.2)
+    processor.record(3)
+    processor.reconfigure(processor.config._replace(exporter="file", file=str(tmp_path / "out.jsonl")))
+    (later,) = processor.record(1)
+    assert processor.flush(FLUSH_S) == FlushResult(sent=1, spooled=3)
+    assert json.loads((tmp_path / "out.jsonl").read_bytes())["span_id"] == later
+
+
+def test_init_turns_on_what_was_off_and_what_was_shut_down(open_processor: Open) -> None:
+    memory = MemoryExporter()
+    processor = open_processor(enabled=False)
+    for turn_off in (lambda: None, processor.shutdown):
+        turn_off()
+        processor.reconfigure(processor.config._replace(enabled=True), memory)
+        assert processor.recorder.active
+        processor.record(1)
+    assert processor.flush(FLUSH_S) == FlushResult(sent=2)
+    processor.reconfigure(processor.config._replace(enabled=False), memory)
+    assert not processor.recorder.active
+
+
+# ---- what an application may do to us
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e20, float("nan"), -1.0, -float("inf")])
+def test_any_timeout_will_do(open_processor: Open, timeout_s: float) -> None:
+    processor = open_processor(exporter=MemoryExporter())
+    processor.record(3)
+    processor.flush(timeout_s)
+    assert sum(processor.shutdown(timeout_s)) == 3
+
+
+def test_a_name_that_takes_its_time_holds_up_neither_fork_nor_shutdown(
+    open_processor: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, may_go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        is_asked.set()
+        may_go_on.wait(WAIT_S)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", slow)
+    processor = open_processor(collector_url="https://collector.example.com", flush_interval=0.01)
+    processor.record(3)
+    assert is_asked.wait(WAIT_S)
+    lock = processor.hold_still()
+    assert lock is not None, "the exporter thread rests"
+    lock.release()
+    assert processor.shutdown(0.5) == FlushResult(spooled=3)
+    may_go_on.set()
 
 
 # ---- where no file can be had

@@ -70,6 +70,7 @@ cdef class Ring:
 
     cdef ft_ring *native
     cdef ft_reader reader
+    cdef ft_reader_counters seen  # the reader's, as of its last read: for threads that ask meanwhile
     cdef readonly object shape
 
     def __cinit__(self, int fd, shape, owner):
@@ -98,6 +99,8 @@ cdef class Ring:
         cdef bint is_read
         with nogil:
             is_read = ft_reader_read(&self.reader, &batch.native, max_spans, max_bytes, ft_clock_monotonic_ns())
+        with cython.critical_section(self):
+            self.seen = self.reader.counters
         if not is_read:
             raise MemoryError("batch")
         return batch
@@ -108,7 +111,9 @@ cdef class Ring:
 
     def counters(self):
         """Where every ticket stands: a RingCounters."""
-        cdef ft_reader_counters *read = &self.reader.counters
+        cdef ft_reader_counters read
+        with cython.critical_section(self):
+            read = self.seen
         return _api.RingCounters(
             ft_ring_recorded(self.native), ft_ring_acknowledged(self.native), read.delivered, read.lost,
             ft_ring_dropped(self.native, FT_DROP_BUSY), read.pending, read.content_lost,
@@ -250,8 +255,9 @@ cdef class Recorder:
     @ring.setter
     def ring(self, ring):
         cdef Ring known = ring
-        ft_recorder_set_ring(&self.native, NULL if known is None else known.native)
-        self._ring = ring
+        with cython.critical_section(self):
+            ft_recorder_set_ring(&self.native, NULL if known is None else known.native)
+            self._ring = ring
 
     @property
     def prices(self):
@@ -260,10 +266,11 @@ cdef class Recorder:
     @prices.setter
     def prices(self, PriceTable prices not None):
         # A call may still be reading the table it replaces: that one is kept for good.
-        if self._prices is not None:
-            Py_INCREF(self._prices)
-        self._prices = prices
-        ft_recorder_set_prices(&self.native, prices.native)
+        with cython.critical_section(self):
+            if self._prices is not None:
+                Py_INCREF(self._prices)
+            self._prices = prices
+            ft_recorder_set_prices(&self.native, prices.native)
 
     @property
     def price_version(self):

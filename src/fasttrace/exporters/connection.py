@@ -168,7 +168,8 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def _is_ours(self) -> bool:
         """False once the application has closed our descriptor."""
-        return self._identity is not None and identity(self._sock.fileno()) == self._identity
+        fd = self._sock.fileno()
+        return fd >= 0 and (self._identity is None or identity(fd) == self._identity)  # None: Windows
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -6,10 +6,11 @@
     spool/corrupt/<segment>                      its bytes are not what was written
     spool/rejected/<ns>-<writer>.ndjson          lines the collector will never take, with the reason
 
-A segment is written under a temporary name, fsynced, renamed, and its directory fsynced: it is whole or not there. Its name carries all
-that is needed to send the very same request again, and the checksum of its bytes. A claim is a rename, which only one
-process can win; the claim of a process that died is undone. Names sort by age, so replay is oldest first, and a spool
-that is full loses its oldest. Directories are 0700, files 0600 and never opened through a link.
+A segment is written under a temporary name, fsynced and renamed, and its directory fsynced: it is whole or it is not
+there. Its name carries all that is needed to send the very same request again, and the checksum of its bytes. A claim
+is a rename, which only one process can win; the claim of a process that died is undone. Names sort by age, so replay is
+oldest first, and a spool that is full loses its oldest. Directories are 0700, files 0600 and never opened through a
+link.
 
 One instance belongs to one thread (the exporter's); processes need no lock among them.
 """

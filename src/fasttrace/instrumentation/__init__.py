@@ -1,6 +1,9 @@
 """What is patched, and how. One file a provider; the registry finds and undoes, the core's call driver records.
 
 Turning an SDK on imports nothing of it, nor our file about it: both wait until the application imports the SDK.
+
+The settings decide about an SDK until the application does: from its first `instrument` or `uninstrument` of that SDK
+on, settings change nothing about it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fasttrace.core import core
 from fasttrace.instrumentation.registry import Instrumentation
-from fasttrace.trace.tracer import PROCESSOR
+from fasttrace.trace.tracer import PROCESSOR, configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _instrumentations: dict[str, Instrumentation] = {}
+_by_hand: set[str] = set()
 
 
 def _method(original: Callable[..., Any], spec: CallSpec) -> Any:
@@ -47,15 +51,36 @@ def _instrumentation(name: str) -> Instrumentation:
 
 def instrument(name: str) -> None:
     """Record the calls of an SDK (`openai`), now or from its import on. Idempotent. ValueError for an unknown name."""
-    _instrumentation(name).apply()
+    instrumentation = _instrumentation(name)
+    _by_hand.add(name)
+    instrumentation.apply()
 
 
 def uninstrument(name: str) -> None:
     """Put the SDK's own functions back; what kept one of ours makes plain calls. Idempotent."""
-    _instrumentation(name).undo()
+    instrumentation = _instrumentation(name)
+    _by_hand.add(name)
+    instrumentation.undo()
 
 
-def instrument_all() -> None:
-    """Every SDK there is an instrumentation for."""
+def instrument_as_configured() -> None:
+    """Every SDK that the application has not decided about: on or off, as the settings say. Idempotent."""
+    settings = PROCESSOR.config
     for name in SDKS:
-        instrument(name)
+        if name in _by_hand:
+            continue
+        if settings.enabled and settings.auto_instrument:
+            _instrumentation(name).apply()
+        else:
+            _instrumentation(name).undo()
+
+
+def init(**overrides: Any) -> None:
+    """Configure fasttrace from code: settings by their lower-case names without the prefix, over the environment.
+
+    Spans recorded before are delivered under the configuration they were recorded with. `enabled` and `auto_instrument`
+    turn automatic instrumentation on or off, but not what was done by `instrument()` or `uninstrument()`. Raises
+    ConfigError, naming the setting, for one that does not exist or cannot be used; then nothing has changed.
+    """
+    configure(overrides)
+    instrument_as_configured()

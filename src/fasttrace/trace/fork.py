@@ -7,7 +7,8 @@ own ring, thread and connection come with its first span. The parent goes on as 
 
 What the exporter thread holds at the moment of the fork stays held in the child for good: the lock of a module that it
 is importing, of the log, of the resolver. So a fork waits until the exporter rests, which it does whenever it waits for
-anything. The wait is bounded: an exporter stuck on a disk must not stop its application from forking.
+anything. The wait is bounded, to a tenth of a second once nothing is left to import: an exporter stuck on a disk must
+not stop its application from forking.
 
 A fork that Python did not make (from C) calls no hook: the processor compares process ids, and the core has its own
 word for it.
@@ -16,7 +17,6 @@ word for it.
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
 
     class ForkAware(Protocol):
-        def hold_still(self, timeout_s: float) -> Any:
-            """Wait until the exporter rests, and keep it there: a lock to release, None if it does not come to rest."""
+        def hold_still(self) -> Any:
+            """Wait a moment until the exporter rests, and keep it there: a lock to release, None if it does not come
+            to rest."""
 
         def forget_parent(self) -> None: ...
 
-
-HOLD_WAIT_S = 2.0
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 _is_registered = False
@@ -53,8 +52,7 @@ def watch(processor: ForkAware) -> None:
 
 
 def _before() -> None:
-    until_s = time.monotonic() + HOLD_WAIT_S
-    locks = [processor.hold_still(max(until_s - time.monotonic(), 0.0)) for processor in list(_watched)]
+    locks = [processor.hold_still() for processor in list(_watched)]
     _held[get_ident()] = [lock for lock in locks if lock is not None]
 
 

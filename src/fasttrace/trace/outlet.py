@@ -1,16 +1,15 @@
-"""Which way spans leave, by configuration: the exporter, the spool beside it, and the policy around both.
+"""Which way spans leave, by configuration: the exporter, and the spool beside it.
 
 Imported by the exporter thread when it starts, and with it everything heavy: HTTP, TLS, compression.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.config import VERSION
 from fasttrace.errors import INFO, report
 from fasttrace.exporters.compression import usable_encoding
-from fasttrace.exporters.delivery import Delivery
 from fasttrace.exporters.file import FileExporter
 from fasttrace.exporters.http import HttpExporter
 from fasttrace.exporters.memory import DiscardExporter
@@ -25,10 +24,16 @@ if TYPE_CHECKING:
 NO_COLLECTOR = "no collector: spans are kept in %s; FASTTRACE_COLLECTOR_URL has them sent"
 
 
-def open_outlet(
-    config: Config, patience: Patience, writer: str, exporter: Exporter | None, dropped: Callable[[], int]
-) -> tuple[Exporter | None, Delivery, str]:
-    """The exporter (`exporter`, if one is given), its delivery, and how bodies are to be encoded."""
+class Outlet(NamedTuple):
+    """exporter: None for the spool only. encoding: how bodies are to be compressed."""
+
+    exporter: Exporter | None
+    spool: Spool
+    encoding: str
+
+
+def open_outlet(config: Config, patience: Patience, exporter: Exporter | None, dropped: Callable[[], int]) -> Outlet:
+    """What `config` asks for; `exporter` instead of the configured one, if it is given."""
     spool = Spool(config.state_directory, config.spool_max_bytes)
     chosen = exporter or choose_exporter(config, patience, dropped)
     if chosen is None:
@@ -36,7 +41,7 @@ def open_outlet(
         encoding = usable_encoding(config.compression)
     else:
         encoding = prepare(chosen)
-    return chosen, Delivery(chosen, spool, patience, writer, config.max_retries), encoding
+    return Outlet(chosen, spool, encoding)
 
 
 def choose_exporter(config: Config, patience: Patience, dropped: Callable[[], int]) -> Exporter | None:

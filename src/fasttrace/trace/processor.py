@@ -20,7 +20,7 @@ from fasttrace.trace import fork
 from fasttrace.trace.resource import resource_members
 from fasttrace.trace.stats import FlushResult, Stats, added
 from fasttrace.trace.wakeup import original
-from fasttrace.trace.worker import Worker
+from fasttrace.trace.worker import Setup, Worker
 
 if TYPE_CHECKING:
     from fasttrace.config import Config
@@ -29,10 +29,16 @@ if TYPE_CHECKING:
     from fasttrace.trace.worker import PriceResolver
 
 RESTART_INTERVAL_S = 30.0
+WAIT_MAX_S = 86_400.0
 
 
 def no_prices(provider: str, model: str) -> Price | None:
     return None
+
+
+def clamped(timeout_s: float) -> float:
+    """Seconds that a lock can wait: none for what is not a number, a day at most."""
+    return min(timeout_s, WAIT_MAX_S) if timeout_s > 0 else 0.0
 
 
 class Processor:
@@ -57,6 +63,7 @@ class Processor:
         self._lock: Any = original("_thread", "RLock")()
         self._worker: Worker | None = None
         self._past = Stats()
+        self._writers: list[str] = []
         self._is_starting = False
         self._next_start_s = 0.0
 
@@ -86,20 +93,16 @@ class Processor:
         owner = new_owner()
         backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
         backing, ring = self._map(backing, owner)
-        self._worker = worker = Worker(
-            self.config,
-            self.recorder,
-            ring,
-            backing,
-            owner.writer_id.hex(),
-            resource_members(self.config),
-            self._resolve_price,
-            self._exporter,
-        )
+        self._writers = [*self._writers, owner.writer_id.hex()]
+        setup = self._setup()
+        self._worker = worker = Worker(setup, self.recorder, ring, backing, self._writers, self._resolve_price)
         self.recorder.wake_fd = worker.wakeup.fd
         self.recorder.ring = ring
         worker.start()
         self._deliver_in_multiprocessing_child()
+
+    def _setup(self) -> Setup:
+        return Setup(self.config, resource_members(self.config), self._exporter)
 
     def _map(self, backing: Backing, owner: RingOwner) -> tuple[Backing, Ring]:
         """The ring over its file, or over anonymous memory where the file cannot be mapped."""
@@ -126,7 +129,7 @@ class Processor:
         worker = self._worker
         if worker is None:
             return self._result(FlushResult())
-        return self._result(worker.flush(self.config.export_timeout if timeout_s is None else timeout_s))
+        return self._result(worker.flush(clamped(self.config.export_timeout if timeout_s is None else timeout_s)))
 
     def _result(self, result: FlushResult) -> FlushResult:
         """With what the recorder and earlier workers of this process counted."""
@@ -156,16 +159,29 @@ class Processor:
         self.recorder.active = False
         self._is_down = True
         atexit.unregister(self._at_exit)
-        return self._retire(self.config.shutdown_timeout if timeout_s is None else timeout_s)
+        return self._retire(clamped(self.config.shutdown_timeout if timeout_s is None else timeout_s))
 
     def reconfigure(self, config: Config, exporter: Exporter | None = None) -> None:
-        """Use another configuration from the next span on; what was recorded is delivered under the present one."""
+        """Use another configuration from the next span on; what was recorded is delivered under the present one.
+
+        The ring stays, unless another one is asked for. A processor that was shut down records again.
+        """
         self._check_process()
-        self.shutdown()
-        self.config, self._exporter = config, exporter
-        self._is_down = False
-        atexit.register(self._at_exit)
-        self.recorder.active = config.enabled
+        with self._lock:
+            before, self.config, self._exporter = self.config, config, exporter
+            if not self._is_changed(before):
+                self.shutdown(before.shutdown_timeout)
+            self._next_start_s = 0.0
+            self._is_down = False
+            atexit.unregister(self._at_exit)
+            atexit.register(self._at_exit)
+            self.recorder.active = config.enabled
+
+    def _is_changed(self, before: Config) -> bool:
+        """Have the worker go on by the new configuration; False where it cannot, or there is none."""
+        worker, config = self._worker, self.config
+        is_same_ring = (before.ring_dir, before.ring_shape) == (config.ring_dir, config.ring_shape)
+        return worker is not None and is_same_ring and worker.change(self._setup(), before.shutdown_timeout)
 
     def _retire(self, timeout_s: float) -> FlushResult:
         """End the worker; its counters stay."""
@@ -173,15 +189,18 @@ class Processor:
             worker = self._worker
             if worker is None:
                 return self._result(FlushResult())
-            worker.stop(timeout_s)
             self.recorder.ring = None
             self.recorder.wake_fd = -1
+            worker.stop(timeout_s)
             self._past = added(self._past, worker.stats())
             self._worker = None
             return self._result(FlushResult())
 
     def _at_exit(self) -> None:
-        self.shutdown()
+        try:
+            self.shutdown()
+        except Exception:
+            report("exit", "the end of the process met an error of ours", exc_info=True)
 
     # ---- fork ----
 
@@ -190,10 +209,10 @@ class Processor:
         if self._pid != os.getpid():
             self.forget_parent()
 
-    def hold_still(self, timeout_s: float) -> Any:
+    def hold_still(self) -> Any:
         """Before a fork: see fork.py."""
         worker = self._worker
-        return worker.hold_still(timeout_s) if worker is not None else None
+        return worker.hold_still() if worker is not None else None
 
     def forget_parent(self) -> None:
         """In a fork child: let go of the parent's ring, thread and files, count from zero."""

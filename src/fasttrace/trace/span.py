@@ -2,6 +2,10 @@
 
 Works as `with` and `async with`. Runs on the caller's thread; like a provider call it never raises for anything of
 its own, keeps no reference to the exception that passes through, and records nothing while recording is off.
+
+A span may be left elsewhere than it was entered: an async generator is closed by whoever gets to it. So what an entry
+has to give back is kept by the context that it made current: an exit that finds one of them current ends that entry
+and gives back what was current before; an exit that finds none leaves what is current there alone.
 """
 
 from __future__ import annotations
@@ -26,13 +30,11 @@ class Span:
     """The code of a `with` block as a span.
 
     name: at most 256 bytes; kind: one of fasttrace's kinds (`task`, `tool`, `agent`, `chain`, `retrieval`, ...);
-    attributes: str, bool, int, float, or lists of one of them. Entered once.
+    attributes: str, bool, int, float, or lists of one of them. Entered again, also by another thread meanwhile, it is
+    another span of that name each time.
     """
 
-    __slots__ = (
-        *("_core", "_recorder", "_name", "_kind", "_attributes"),
-        *("_context", "_previous", "_start", "_start_unix"),
-    )
+    __slots__ = ("_attributes", "_context", "_core", "_entries", "_kind", "_name", "_recorder")
 
     def __init__(
         self, core: Core, recorder: Recorder, name: str, kind: str, attributes: Mapping[str, Attribute] | None
@@ -45,42 +47,45 @@ class Span:
         self._kind = kind
         self._attributes = dict(attributes) if attributes else {}
         self._context: SpanContext | None = None
+        self._entries: dict[SpanContext, tuple[SpanContext | None, int, int]] = {}
 
     def set_attribute(self, key: str, value: Attribute) -> None:
-        """Add an attribute, or replace one."""
+        """Add an attribute, or replace one. Too late once the span was left: then it was recorded as it was."""
         self._attributes[key] = value
 
     @property
     def trace_id(self) -> str | None:
-        """W3C trace id once the span was entered."""
+        """W3C trace id once the span was entered; of the last time."""
         return None if self._context is None else self._context.trace_id
 
     @property
     def span_id(self) -> str | None:
-        """W3C span id once the span was entered."""
+        """W3C span id once the span was entered; of the last time."""
         return None if self._context is None else self._context.span_id
 
     def __enter__(self) -> Span:
-        self._previous = CURRENT.get()
-        self._context = self._core.new_context(self._previous)
-        CURRENT.set(self._context)
-        self._start_unix = self._core.clock_unix_ns()
-        self._start = self._core.clock_monotonic_ns()
+        previous = CURRENT.get()
+        self._context = context = self._core.new_context(previous)
+        CURRENT.set(context)
+        self._entries[context] = previous, self._core.clock_unix_ns(), self._core.clock_monotonic_ns()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        duration = self._core.clock_monotonic_ns() - self._start
-        context = self._context
-        if context is None:
+        now = self._core.clock_monotonic_ns()
+        context = CURRENT.get()
+        if context is not None and context in self._entries:
+            previous, start_unix, start = self._entries.pop(context)
+            CURRENT.set(previous)
+        elif self._entries:
+            context, (_, start_unix, start) = self._entries.popitem()
+        else:
             return
-        if CURRENT.get() is context:
-            CURRENT.set(self._previous)
         if not self._recorder.active:
             return
         try:
-            self._recorder.record(context, self._start_unix, duration, self._fields(exception))
+            self._recorder.record(context, start_unix, now - start, self._fields(exception))
         except Exception as error:  # what the block did stands, whatever became of its span
             report(error)
 

@@ -1,7 +1,7 @@
 """The tracer of this process: configuration, core, processor and prices put together, once, at import.
 
-Everything here is cheap until the first span: ring, thread, exporter and price list come with it. The functions are
-fasttrace's public ones of the same names.
+Everything here is cheap until the first span: ring, thread, exporter and price list come with it. The functions but
+`configure` are fasttrace's public ones of the same names.
 """
 
 from __future__ import annotations
@@ -57,12 +57,8 @@ def _from_environment() -> config.Config:
 PROCESSOR = Processor(core, _from_environment(), Prices().resolve)
 
 
-def init(**overrides: Any) -> None:
-    """Configure fasttrace from code: settings by their lower-case names without the prefix, over the environment.
-
-    Spans recorded before are delivered under the configuration they were recorded with. Raises ConfigError, naming the
-    setting, for one that does not exist or cannot be used; then nothing has changed.
-    """
+def configure(overrides: Mapping[str, Any]) -> None:
+    """Use these settings, over the environment's, from the next span on. Raises ConfigError; then nothing changed."""
     settings, _ = config.load(os.environ, overrides)
     PROCESSOR.reconfigure(_configured(settings))
 

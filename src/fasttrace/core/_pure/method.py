@@ -159,8 +159,8 @@ class _Target:
             if use is None:
                 continue
             if use == "param" or use == "tier":
-                if use == "tier" and issubclass(type(value), str) and value not in STANDARD_TIERS:
-                    has_other_tier = True
+                if use == "tier":
+                    has_other_tier = (exact_text(value) or "") not in STANDARD_TIERS
                 if type(value) in PLAIN_SCALARS:
                     params.append(self.params.get((name, type(value), value)) or self._param(name, value))
                 elif issubclass(type(value), (str, int, float)):

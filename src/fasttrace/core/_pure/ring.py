@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
     Content = bytes | bytearray
 
-HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-KEEPS_GIL_AT_JUMPS = sys.version_info >= (3, 11)
+IS_LOCK_FREE = sys.version_info >= (3, 11) and getattr(sys, "_is_gil_enabled", lambda: True)()
 DROPPED, PUSHED, PUSHED_WAKE = 0, 1, 2
 REMEMBERED_TEXTS = 4096
 REMEMBERED_TEXT_CHARACTERS = 256
@@ -107,7 +106,7 @@ class Ring:
         self.words = memoryview(self.memory).cast("Q")
         self.offsets = format_region(self.memory, self.words, shape, owner)
         keep_out_of_core_dumps(self.memory, self.offsets.arena, shape.arena_bytes)
-        self.lock = None if HAS_GIL and KEEPS_GIL_AT_JUMPS else RLock()
+        self.lock = None if IS_LOCK_FREE else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
         self.index_of: tuple[dict[str, int], ...] = tuple({} for _ in layout.RECORD_STRINGS)
