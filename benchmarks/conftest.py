@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BUDGETS = tomllib.loads((HERE / "budgets.toml").read_text(encoding="utf-8"))
 ATTEMPTS = 3
 UNIT_NS = 200.0
+SLOWNESS_MAX = 2.0
 TIMES = (" ns", " µs of thread CPU", " ms")
 FIGURES: dict[str, dict[str, float]] = {}
 PURE_ONLY = os.environ.get("FASTTRACE_PURE") == "1"
@@ -71,7 +72,7 @@ def bound_of(figure: str, core: str) -> dict[str, float]:
 
 def slowness() -> float:
     """How much slower than the stated machine this one is now, 1 at least: by the empty call, least of many rounds."""
-    return max(1.0, min(empty_call_ns(500) for _ in range(40)) / UNIT_NS)
+    return min(max(1.0, min(empty_call_ns(500) for _ in range(40)) / UNIT_NS), SLOWNESS_MAX)
 
 
 def is_within(value: float, bound: dict[str, float]) -> bool:
