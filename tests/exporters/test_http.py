@@ -135,9 +135,15 @@ def test_rejected_lines_without_a_name_are_not_taken_for_sent(members: dict[str,
     assert (outcome.action, outcome.unnamed) == ("accepted", unnamed)
 
 
+def test_a_collector_that_had_the_spans_before_accepts_fewer() -> None:
+    none, one = judge(200, [], reply(accepted=0, rejected=0), 3), judge(200, [], reply(accepted=1, rejected=1), 3)
+    assert (none.action, none.unnamed) == ("accepted", 0)
+    assert (one.action, one.unnamed) == ("accepted", 1)
+
+
 @pytest.mark.parametrize(
     "members",
-    [{"accepted": 0}, {"accepted": 0, "rejected": 0}, {"accepted": 3, "rejected": 1}, {"rejected": 4}]
+    [{"accepted": -1}, {"accepted": "3"}, {"accepted": 3, "rejected": 1}, {"rejected": 4}, {"rejected": -1}]
     + [{"accepted": 3, "rejected": 0, "errors": [{"line": 1}]}, {"accepted": "3"}, {"accepted": 4, "rejected": -1}],
 )
 def test_a_reply_that_does_not_add_up_is_not_believed(members: dict[str, Any]) -> None:

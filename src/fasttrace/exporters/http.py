@@ -162,7 +162,8 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, coun
 
 
 def _accepted(body: bytes, count: int) -> Outcome:
-    """An empty reply accepts all; one that is not the collector's kind of JSON, or does not add up, none."""
+    """An empty reply accepts all; one that is not the collector's kind of JSON, or tells of more spans than were sent,
+    none. One that tells of fewer had the others before: a batch may be sent again."""
     import json
 
     if not body.strip():
@@ -176,7 +177,7 @@ def _accepted(body: bytes, count: int) -> Outcome:
     named = _rejected_lines(reply.get("errors"), count)
     rejected = _number(reply.get("rejected", len(named)))
     accepted = _number(reply.get("accepted", count - rejected))
-    if accepted + rejected != count or not len(named) <= rejected <= count:
+    if accepted < 0 or accepted + rejected > count or rejected < len(named):
         return Outcome("retry", "malformed reply")
     return Outcome("accepted", rejected=named, unnamed=rejected - len(named))
 
