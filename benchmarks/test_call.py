@@ -62,7 +62,7 @@ def assert_records_everything(rig: Rig, loop: Callable[[int], float]) -> None:
 def measured(rig: Rig, kind: str, bare: Callable[[int], float], recorded: Callable[[int], float]) -> dict[str, float]:
     timing = in_turn({"bare": bare, "recorded": recorded, "empty": empty_call_ns}, rig.drain)
     return {
-        f"call: added to {kind} call, µs of thread CPU": timing.added_us("recorded", "bare"),
+        f"call: added to {kind} call, µs of thread CPU": timing.added_us("recorded", "bare", "empty"),
         f"call: added to {kind} call, in empty calls f(**kw)": timing.in_units("recorded", "bare", "empty"),
     }
 
