@@ -4,9 +4,9 @@ Each subject is measured for both cores in one run, side by side. A figure over 
 times at most, before the run fails: noise only ever adds. The figures are printed after pytest-benchmark's own table.
 
 Times are stated for a machine on which an empty call takes UNIT_NS; shared ones change their speed by half within a
-minute. What a call costs is also measured in empty calls of the same round, and where the machine is slower than stated,
-stated at that speed. For what is timed from outside, a machine that is slower at that moment gets that much more; a
-faster one gets no less. Ratios get nothing.
+minute. What a call costs is also measured in empty calls of the same round, and where the machine is slower than
+stated, stated at that speed. For what is timed from outside, a machine that is slower at that moment gets that much
+more; a faster one gets no less. Ratios get nothing.
 """
 
 from __future__ import annotations
