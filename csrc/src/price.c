@@ -210,6 +210,12 @@ typedef struct {
     ft_price_part part;
 } priced_part;
 
+/* Tokens written to a cache for an hour are counted among all that were written, and have a price of their own. */
+static uint64_t units_of(const ft_record *record, ft_field field) {
+    uint64_t for_an_hour = field == FT_CACHE_WRITE_TOKENS ? count_of(record, FT_CACHE_WRITE_1H_TOKENS) : 0;
+    return count_of(record, field) - for_an_hour;
+}
+
 static const priced_part input_parts[] = {
     {FT_CACHE_READ_TOKENS, FT_PRICE_CACHE_READ},         {FT_CACHE_WRITE_TOKENS, FT_PRICE_CACHE_WRITE},
     {FT_CACHE_WRITE_1H_TOKENS, FT_PRICE_CACHE_WRITE_1H}, {FT_INPUT_AUDIO_TOKENS, FT_PRICE_INPUT_AUDIO},
@@ -221,7 +227,7 @@ static const priced_part output_parts[] = {{FT_OUTPUT_AUDIO_TOKENS, FT_PRICE_OUT
 static bool add_parts(const ft_price *price, const ft_record *record, const priced_part *parts, size_t count,
                       uint64_t *rest, uint64_t *cost) {
     for (size_t i = 0; i < count; i++) {
-        uint64_t units = count_of(record, parts[i].field);
+        uint64_t units = units_of(record, parts[i].field);
         if (units > *rest)
             return false;
         *rest -= units;
@@ -245,6 +251,8 @@ bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pic
     uint64_t input = count_of(record, FT_INPUT_TOKENS), output = count_of(record, FT_OUTPUT_TOKENS);
     if (price->input_limit != 0 && input > price->input_limit)
         return false;
+    if (count_of(record, FT_CACHE_WRITE_1H_TOKENS) > count_of(record, FT_CACHE_WRITE_TOKENS))
+        return false;
     if (is_cached_part_unclear(price, record))
         return false;
     uint64_t cost = price->pico_usd[FT_PRICE_REQUEST];
@@ -259,7 +267,7 @@ bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pic
 }
 
 bool ft_price_is_standard_tier(const char *tier, size_t length) {
-    static const char *const standard[] = {"default", "standard", "auto", "on_demand"};
+    static const char *const standard[] = {"default", "standard", "auto", "on_demand", "ON_DEMAND"};
     for (size_t i = 0; i < sizeof standard / sizeof *standard; i++)
         if (strlen(standard[i]) == length && memcmp(standard[i], tier, length) == 0)
             return true;

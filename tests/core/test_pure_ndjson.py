@@ -224,7 +224,8 @@ def local(pico_usd: int) -> dict[str, Any]:
     [
         ({}, 7 + 100 + 200),
         ({"cache_read_tokens": 4}, 7 + 60 + 4 + 200),
-        ({"cache_write_tokens": 3, "cache_write_1h_tokens": 2, "input_audio_tokens": 5}, 7 + 60 + 60 + 200 + 200),
+        ({"cache_write_tokens": 3, "cache_write_1h_tokens": 2, "input_audio_tokens": 5}, 7 + 20 + 20 + 60 + 200 + 200),
+        ({"cache_write_tokens": 3, "cache_write_1h_tokens": 4}, None),
         ({"cache_read_tokens": 11}, None),
         ({"cache_read_tokens": 6, "input_image_tokens": 5}, None),
         ({"output_audio_tokens": 3}, None),

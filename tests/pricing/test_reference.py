@@ -53,10 +53,8 @@ GRID: list[dict[str, int]] = [
 
 
 def reference_usage(counts: Mapping[str, int]) -> Any:
-    """A span's counts as the reference's: there, a one-hour cache write is also part of all cache writes."""
+    """A span's counts as the reference's."""
     usage = {name: count for name, count in counts.items() if name not in ("web_search_requests", "reasoning_tokens")}
-    if "cache_write_1h_tokens" in counts:
-        usage["cache_write_tokens"] = counts.get("cache_write_tokens", 0) + counts["cache_write_1h_tokens"]
     usage["web_searches"] = counts.get("web_search_requests", 0)
     return Usage(**usage)
 

@@ -37,8 +37,8 @@ typedef enum { FT_PRICE_UNKNOWN, FT_PRICE_NONE, FT_PRICE_FOUND } ft_price_answer
 ft_price_answer ft_price_table_find(const ft_price_table *table, const char *provider, size_t provider_length,
                                     const char *model, size_t model_length, ft_price *price);
 /* Cost of the record's counts; a count without its presence bit is 0. The parts of the input (cache read, cache write,
- * cache write 1 h, audio, image) do not overlap. False when the input is not known, the parts are more than the whole,
- * or the input passes the limit: the cost is then unknown. Saturates at 2^64-1. */
+ * audio, image) do not overlap; cache write 1 h is a part of cache write. False when the input is not known, the parts
+ * are more than the whole, or the input passes the limit: the cost is then unknown. Saturates at 2^64-1. */
 bool ft_price_cost(const ft_price *price, const ft_record *record, uint64_t *pico_usd);
 
 /* Whether the list's prices are those of this service tier: standard, or a tier that the provider bills as standard.

@@ -56,7 +56,7 @@ class PriceTable:
 
 
 def cost_of(price: Price, values: list[int]) -> int | None:
-    """Pico-USD of a record's counts (0 where absent).
+    """Pico-USD of a record's counts (0 where absent). Writes to a cache for an hour are counted among all writes.
 
     None where input is unknown or beyond the price's limit, where the parts contradict the whole, and where cached
     tokens may be audio or pictures that have a price of their own.
@@ -65,14 +65,14 @@ def cost_of(price: Price, values: list[int]) -> int | None:
         return None
     per_input, per_read, per_write, per_write_1h, per_in_audio, per_image, per_output, per_out_audio, *_ = price
     total_in, total_out, read, write, write_1h, _, in_audio, out_audio, image, searches = values[FIRST_COUNT:COUNTS_END]
-    rest_in, rest_out = total_in - read - write - write_1h - in_audio - image, total_out - out_audio
+    rest_in, rest_out = total_in - read - write - in_audio - image, total_out - out_audio
     limit = price.input_limit
-    if rest_in < 0 or rest_out < 0 or (limit and total_in > limit):
+    if rest_in < 0 or rest_out < 0 or write_1h > write or (limit and total_in > limit):
         return None
     if read and ((in_audio and per_in_audio != per_input) or (image and per_image != per_input)):
         return None
     cost = price.request + rest_in * per_input + read * per_read + rest_out * per_output
-    if write or write_1h or in_audio or image or out_audio or searches:
-        cost += write * per_write + write_1h * per_write_1h + in_audio * per_in_audio + image * per_image
+    if write or in_audio or image or out_audio or searches:
+        cost += (write - write_1h) * per_write + write_1h * per_write_1h + in_audio * per_in_audio + image * per_image
         cost += out_audio * per_out_audio + searches * price.web_search
     return cost if cost <= MASK64 else MASK64
