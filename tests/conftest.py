@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ import pytest
 os.environ.setdefault("FASTTRACE_AUTO_INSTRUMENT", "false")
 
 from fasttrace.core._api import CURRENT, RingOwner, RingShape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VERSION = "2026-11-01"
 
@@ -99,11 +102,31 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+def server_sent_event(piece: Any) -> bytes:
+    """Data, or (event name, data), as it is sent. Bytes go as they are."""
+    if isinstance(piece, bytes):
+        return piece
+    name, data = piece if isinstance(piece, tuple) else ("", piece)
+    named = f"event: {name}\n" if name else ""
+    return f"{named}data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is what some tests are about."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class ScriptedProvider:
     """An HTTP server on the loopback interface that answers what it was told, in order, and keeps what it was asked."""
 
+    CUT = object()
+
     def __init__(self) -> None:
-        self.script: list[tuple[int, dict[str, str], bytes]] = []
+        self.script: list[tuple[int, dict[str, str], bytes | list[Any]]] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         provider = self
 
@@ -119,12 +142,34 @@ class ScriptedProvider:
                 self.send_response(status)
                 for name, value in {"content-type": "application/json", **headers}.items():
                     self.send_header(name, value)
-                self.send_header("content-length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
+                if isinstance(reply, bytes):
+                    self.send_header("content-length", str(len(reply)))
+                    self.end_headers()
+                    self.wfile.write(reply)
+                else:
+                    self.send_header("transfer-encoding", "chunked")
+                    self.end_headers()
+                    self.close_connection = not self.send_pieces(reply)
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+            do_GET = do_POST
+
+            def send_pieces(self, pieces: list[Any]) -> bool:
+                """Whether all of it went out: the client may have left, and a script may cut it."""
+                try:
+                    for piece in pieces:
+                        if piece is provider.CUT:
+                            return False
+                        if isinstance(piece, threading.Event):
+                            piece.wait(20)
+                            continue
+                        data = server_sent_event(piece)
+                        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+                    self.wfile.write(b"0\r\n\r\n")
+                except OSError:
+                    return False
+                return True
+
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -132,6 +177,12 @@ class ScriptedProvider:
     def answer(self, body: object, status: int = 200, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.script.append((status, {name.replace("_", "-"): value for name, value in headers.items()}, data))
+
+    def stream(self, pieces: Iterable[Any], status: int = 200, **headers: str) -> None:
+        """Answer with server-sent events, each sent by itself: data (a mapping, or text such as "[DONE]"), or
+        ("name", data), or bytes as they are. At an Event the server waits until it is set, at CUT it hangs up."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.script.append((status, {"content-type": "text/event-stream; charset=utf-8", **named}, list(pieces)))
 
 
 @pytest.fixture

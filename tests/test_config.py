@@ -33,6 +33,9 @@ GOOD = {
     "state_dir": ("/x/state", "/x/state"),
     "spool_max_bytes": ("1048576", 1 << 20),
     "log_level": ("debug", "DEBUG"),
+    "capture_content": (" Output ", "output"),
+    "content_max_bytes": ("256", 256),
+    "openai_stream_usage": ("on", True),
 }
 BAD = {
     "enabled": "perhaps",
@@ -49,6 +52,9 @@ BAD = {
     "compression": "lz4",
     "spool_max_bytes": "1.5",
     "log_level": "LOUD",
+    "capture_content": "both",
+    "content_max_bytes": "900001",
+    "openai_stream_usage": "sometimes",
 }
 
 
@@ -222,6 +228,38 @@ def test_the_ring_is_the_power_of_two_that_holds_the_queue(spans: int, slots: in
     shape = Config(queue_max_size=spans).ring_shape
     assert (shape.slots, shape.arena_bytes) == (slots, slots * 256)
     assert core.region_bytes(shape) > slots * 512
+
+
+@pytest.mark.parametrize(
+    ("value", "word", "captured"),
+    [
+        ("false", "false", (False, False)),
+        ("off", "false", (False, False)),
+        (False, "false", (False, False)),
+        ("TRUE", "true", (True, True)),
+        (True, "true", (True, True)),
+        ("1", "true", (True, True)),
+        ("input", "input", (True, False)),
+        ("output", "output", (False, True)),
+    ],
+)
+def test_content_is_captured_as_far_as_it_was_asked_for(value: Any, word: str, captured: tuple[bool, bool]) -> None:
+    config, _ = load({}, {"capture_content": value})
+    assert config.capture_content == word
+    assert (config.capture_input, config.capture_output) == captured
+
+
+@pytest.mark.parametrize("capture", ["true", "input", "output"])
+@pytest.mark.parametrize("most", [256, 65_536, 900_000])
+@pytest.mark.parametrize("spans", [1, 8192])
+def test_captured_content_fits_into_a_span_and_half_the_arena(capture: str, most: int, spans: int, core: Any) -> None:
+    config = Config(capture_content=capture, content_max_bytes=most, queue_max_size=spans)
+    fields = 2 if capture == "true" else 1
+    assert config.content_limit == (most if fields * most < 1 << 20 else ((1 << 20) - (32 << 10)) // fields)
+    assert fields * config.content_limit < 1 << 20
+    assert config.ring_shape.arena_bytes >= 4 * fields * config.content_limit
+    assert config.ring_shape.arena_bytes >= Config(queue_max_size=spans).ring_shape.arena_bytes
+    assert core.region_bytes(config.ring_shape) > config.ring_shape.arena_bytes
 
 
 def test_state_lies_in_the_xdg_directory_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,9 +31,10 @@ static bool step_begins(ft_awaitable *self) {
     return ft_swallow();
 }
 
-/* The coroutine returned `reply`. False when an interrupt must go on in its place. */
-static bool returned(ft_awaitable *self, PyObject *reply) {
-    if (self->state != AWAITABLE_RUNNING) return true;
+/* The coroutine returned `reply`, which is taken over. What its caller gets: that, or what watches it; NULL when an
+ * interrupt must go on in its place. */
+static PyObject *returned(ft_awaitable *self, PyObject *reply) {
+    if (self->state != AWAITABLE_RUNNING) return reply;
     self->state = AWAITABLE_DONE;
     return ft_call_succeed(&self->call, reply);
 }
@@ -61,10 +62,7 @@ static PySendResult step(ft_awaitable *self, PyObject *value, PyObject **result)
     if (!step_begins(self)) return PYGEN_ERROR;
     PySendResult outcome = PyIter_Send(self->coroutine, value, result);
     if (outcome == PYGEN_ERROR) raised(self);
-    if (outcome == PYGEN_RETURN && !returned(self, *result)) {
-        Py_CLEAR(*result);
-        return PYGEN_ERROR;
-    }
+    if (outcome == PYGEN_RETURN && (*result = returned(self, *result)) == NULL) return PYGEN_ERROR;
     return outcome;
 }
 
@@ -104,14 +102,17 @@ static void ended_by_throw(ft_awaitable *self) {
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     PyObject *reply = ((PyStopIterationObject *)value)->value;
-    bool fine = returned(self, reply == NULL ? Py_None : reply);
-    if (fine) {
+    if (reply == NULL) reply = Py_None;
+    PyObject *given = returned(self, Py_NewRef(reply));
+    if (given == reply) {
         PyErr_Restore(type, value, traceback);
-        return;
+    } else {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        if (given != NULL) set_stop_iteration(given);
     }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
+    Py_XDECREF(given);
 }
 
 static PyObject *awaitable_throw(PyObject *object, PyObject *args) {
@@ -278,7 +279,7 @@ static ft_awaitable *awaitable_new(void) {
 static PyObject *without_coroutine(ft_awaitable *self, PyObject *reply) {
     bool is_started = ft_call_start(&self->call);
     if (is_started && reply == NULL) ft_call_fail(&self->call);
-    if (is_started && reply != NULL && !ft_call_succeed(&self->call, reply)) Py_CLEAR(reply);
+    if (is_started && reply != NULL) reply = ft_call_succeed(&self->call, reply);
     if (!is_started && !ft_swallow()) Py_CLEAR(reply);
     return reply;
 }

@@ -8,7 +8,7 @@
 ft_context *ft_context_new(PyObject *parent) {
     ft_context *context = PyObject_New(ft_context, &ft_context_type);
     if (context == NULL) return NULL;
-    context->retries = 0;
+    context->retries = context->attempts = 0;
     context->span_id = ft_ids_next_span();
     if (parent != NULL && Py_IS_TYPE(parent, &ft_context_type)) {
         const ft_context *known = (const ft_context *)parent;
@@ -67,6 +67,7 @@ static PyGetSetDef context_getset[] = {
 
 static PyMemberDef context_members[] = {
     {"retries", T_UINT, offsetof(ft_context, retries), 0, "Retries the SDK has made inside this call."},
+    {"attempts", T_UINT, offsetof(ft_context, attempts), 0, "Attempts, for an SDK that only tells of each of them."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -9,7 +9,8 @@
 typedef struct {
     PyObject_HEAD
     uint64_t trace_hi, trace_lo, span_id, parent_span_id;
-    unsigned int retries; /* counted by the SDK's retry seam while the span is current */
+    unsigned int retries;  /* counted by the SDK's retry seam while the span is current */
+    unsigned int attempts; /* the same, where only attempts can be counted */
 } ft_context;
 
 extern PyTypeObject ft_context_type;

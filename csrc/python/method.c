@@ -4,6 +4,7 @@
 #include <structmember.h>
 
 #include "awaitable.h"
+#include "route.h"
 
 typedef struct {
     PyObject_HEAD
@@ -12,12 +13,11 @@ typedef struct {
     ft_target target;
 } ft_method;
 
-/* An interrupt that arrived while the reply was read replaces the reply; anything else returns it untouched. */
 static PyObject *finish_plain(ft_call *call, PyObject *reply) {
     if (reply == NULL)
         ft_call_fail(call);
-    else if (!ft_call_succeed(call, reply))
-        Py_CLEAR(reply);
+    else
+        reply = ft_call_succeed(call, reply);
     ft_call_clear(call);
     return reply;
 }
@@ -87,11 +87,8 @@ static int method_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(target->owner);
     Py_VISIT(target->resolve);
     Py_VISIT(target->failure);
-    for (int i = 0; i < FT_CACHED; i++) {
-        Py_VISIT(target->endpoints[i].entry.key);
-        Py_VISIT(target->namings[i].entry.key);
-    }
-    return 0;
+    for (int i = 0; i < FT_CACHED; i++) Py_VISIT(target->endpoints[i].entry.key);
+    return ft_routes_traverse(target, visit, arg);
 }
 
 static int method_clear(PyObject *self) {
@@ -101,10 +98,8 @@ static int method_clear(PyObject *self) {
     Py_CLEAR(target->owner);
     Py_CLEAR(target->resolve);
     Py_CLEAR(target->failure);
-    for (int i = 0; i < FT_CACHED; i++) {
-        Py_CLEAR(target->endpoints[i].entry.key);
-        Py_CLEAR(target->namings[i].entry.key);
-    }
+    for (int i = 0; i < FT_CACHED; i++) Py_CLEAR(target->endpoints[i].entry.key);
+    ft_routes_clear(target);
     return 0;
 }
 
@@ -113,7 +108,7 @@ static void method_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     if (method->weak_references != NULL) PyObject_ClearWeakRefs(self);
     method_clear(self);
-    ft_plan_clear(&method->target.plan);
+    ft_routes_free(&method->target);
     PyObject_GC_Del(self);
 }
 
@@ -124,6 +119,30 @@ static descrgetfunc binding_of(PyObject *original) {
     return is_plain ? NULL : type->tp_descr_get;
 }
 
+/* The first of a Router's specs stands for all in what they share. */
+static PyObject *first_spec(PyObject *spec) {
+    PyObject *routes = PyObject_GetAttrString(spec, "routes");
+    if (routes == NULL) return ft_swallow() ? Py_NewRef(spec) : NULL;
+    PyObject *specs = PyMapping_Values(routes);
+    PyObject *first = specs == NULL || PyList_GET_SIZE(specs) == 0 ? NULL : Py_NewRef(PyList_GET_ITEM(specs, 0));
+    if (first == NULL && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a Router without routes");
+    Py_XDECREF(specs);
+    Py_DECREF(routes);
+    return first;
+}
+
+static bool fill_target(ft_target *target, PyObject *spec) {
+    PyObject *first = first_spec(spec), *is_async = first == NULL ? NULL : PyObject_GetAttrString(first, "is_async");
+    if (is_async != NULL) {
+        target->is_async = is_async == Py_True;
+        target->resolve = PyObject_GetAttrString(first, "resolve");
+        target->failure = PyObject_GetAttrString(first, "failure");
+    }
+    Py_XDECREF(is_async);
+    Py_XDECREF(first);
+    return target->resolve != NULL && target->failure != NULL && ft_routes_compile(target, spec);
+}
+
 PyObject *ft_method_new(PyObject *original, PyObject *spec, PyObject *owner, ft_recorder *recorder) {
     ft_method *method = PyObject_GC_New(ft_method, &ft_method_type);
     if (method == NULL) return NULL;
@@ -131,18 +150,14 @@ PyObject *ft_method_new(PyObject *original, PyObject *spec, PyObject *owner, ft_
     method->weak_references = NULL;
     ft_target *target = &method->target;
     memset(target, 0, sizeof *target);
+    target->method = (PyObject *)method;
     target->original = Py_NewRef(original);
     target->spec = Py_NewRef(spec);
     target->owner = Py_NewRef(owner);
     target->bind = binding_of(original);
     target->recorder = recorder;
     atomic_init(&target->is_on, true);
-    PyObject *is_async = PyObject_GetAttrString(spec, "is_async");
-    target->is_async = is_async == Py_True;
-    Py_XDECREF(is_async);
-    target->resolve = PyObject_GetAttrString(spec, "resolve");
-    target->failure = PyObject_GetAttrString(spec, "failure");
-    bool fine = is_async != NULL && target->resolve != NULL && target->failure != NULL && ft_plan_compile(&target->plan, spec);
+    bool fine = fill_target(target, spec);
     PyObject_GC_Track(method);
     if (fine) return (PyObject *)method;
     Py_DECREF(method);

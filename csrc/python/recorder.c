@@ -74,6 +74,7 @@ static void set_price_version(ft_recorder *recorder, ft_ring *ring, ft_span *spa
 }
 
 static bool has_list_price(const ft_ring *ring, const ft_span *span) {
+    if (span->record.flags & FT_FLAG_OTHER_RATE) return false;
     text tier = text_of(ring, span, FT_STR_SERVICE_TIER, FT_SERVICE_TIER);
     if (tier.length == 0) return !(span->record.flags & FT_FLAG_OTHER_TIER);
     return ft_price_is_standard_tier(tier.data, tier.length);
@@ -82,6 +83,7 @@ static bool has_list_price(const ft_ring *ring, const ft_span *span) {
 static void price_span(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     ft_record *record = &span->record;
     if (ft_record_has(record, FT_COST_USD) || !ft_record_has(record, FT_INPUT_TOKENS)) return;
+    if (record->usage_source == FT_USAGE_PARTIAL) return; /* the price of a part is nobody's bill */
     if (record->kind == FT_KIND_LLM && !ft_record_has(record, FT_OUTPUT_TOKENS)) return;
     if (!has_list_price(ring, span)) return;
     ft_price price;

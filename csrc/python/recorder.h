@@ -18,9 +18,13 @@ typedef struct {
     _Atomic(ft_price_table *) prices;
     _Atomic int wake_fd;
     _Atomic bool active;
-    _Atomic uint64_t unstarted; /* spans that found no ring and could not get one */
-    _Atomic uint64_t streams;   /* streamed calls passed through unrecorded */
-    PyObject *start;            /* called with no arguments by the first span of a process */
+    _Atomic uint64_t unstarted;      /* spans that found no ring and could not get one */
+    _Atomic uint64_t passed_streams; /* streamed calls that ended with their reply, because nobody watches it */
+    _Atomic bool capture_input, capture_output;
+    _Atomic uint32_t content_max_bytes; /* of either */
+    struct ft_watch *streams; /* the open ones (stream.h), under the lock */
+    atomic_flag streams_lock;
+    PyObject *start;          /* called with no arguments by the first span of a process */
     char price_version[FT_PRICE_VERSION_MAX];
     size_t price_version_length;
     _Atomic uint64_t price_version_index; /* in the ring of the upper 48 bits (its address), the lower 16 */
@@ -38,10 +42,24 @@ static inline bool ft_recorder_is_active(ft_recorder *recorder) { return atomic_
 static inline void ft_recorder_set_wake_fd(ft_recorder *recorder, int fd) { atomic_store(&recorder->wake_fd, fd); }
 static inline int ft_recorder_wake_fd(ft_recorder *recorder) { return atomic_load(&recorder->wake_fd); }
 static inline uint64_t ft_recorder_unstarted(ft_recorder *recorder) { return atomic_load(&recorder->unstarted); }
-static inline uint64_t ft_recorder_streams(ft_recorder *recorder) { return atomic_load(&recorder->streams); }
+static inline uint64_t ft_recorder_passed_streams(ft_recorder *recorder) { return atomic_load(&recorder->passed_streams); }
+static inline void ft_recorder_capture_input(ft_recorder *recorder, bool is_on) { atomic_store(&recorder->capture_input, is_on); }
+static inline bool ft_recorder_captures_input(ft_recorder *recorder) {
+    return atomic_load_explicit(&recorder->capture_input, memory_order_relaxed);
+}
+static inline void ft_recorder_capture_output(ft_recorder *recorder, bool is_on) {
+    atomic_store(&recorder->capture_output, is_on);
+}
+static inline bool ft_recorder_captures_output(ft_recorder *recorder) {
+    return atomic_load_explicit(&recorder->capture_output, memory_order_relaxed);
+}
+static inline void ft_recorder_set_content_max(ft_recorder *recorder, uint32_t bytes) {
+    atomic_store(&recorder->content_max_bytes, bytes);
+}
+static inline uint32_t ft_recorder_content_max(ft_recorder *recorder) { return atomic_load(&recorder->content_max_bytes); }
 static inline void ft_recorder_reset_counts(ft_recorder *recorder) {
     atomic_store(&recorder->unstarted, 0);
-    atomic_store(&recorder->streams, 0);
+    atomic_store(&recorder->passed_streams, 0);
 }
 bool ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length);
 

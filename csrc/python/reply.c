@@ -1,92 +1,11 @@
-/* Reading a reply. pydantic keeps a model's fields in the instance dictionary, so that is asked first: a third of the
- * cost of an attribute, and nobody's code runs. What the model does not declare (a gateway's own cost) is in
- * __pydantic_extra__. Objects that are not pydantic models are asked for the attribute; mappings for the key. */
-#include "plan.h"
+/* Reading a reply by its nodes. An object that cannot be read costs a log line and nothing else. */
+#include "node.h"
 
-enum { MAX_ELEMENTS = 1024 }; /* choices of one reply */
-
-static PyObject *extra_name; /* "__pydantic_extra__" */
-
-bool ft_reply_ready(void) {
-    extra_name = PyUnicode_InternFromString("__pydantic_extra__");
-    return extra_name != NULL;
-}
-
-/* A new reference to the dictionary that holds the object's fields, or NULL. */
-static PyObject *fields_of(PyObject *object) {
-    if (PyDict_Check(object)) return Py_NewRef(object);
-#ifdef Py_GIL_DISABLED
-    PyObject *fields = PyObject_GenericGetDict(object, NULL);
-    if (fields == NULL) PyErr_Clear();
-    return fields;
-#else
-    PyObject **slot = _PyObject_GetDictPtr(object);
-    return slot == NULL ? NULL : Py_XNewRef(*slot);
-#endif
-}
-
-/* The class tells: a proxy of a model has the model's attributes, and not its dictionary. */
-static bool is_model(PyObject *object, ft_node *node) {
-#ifdef Py_GIL_DISABLED
-    (void)node;
-    return PyObject_HasAttr((PyObject *)Py_TYPE(object), extra_name);
-#else
-    if (node->model_type == Py_TYPE(object)) return true;
-    if (!PyObject_HasAttr((PyObject *)Py_TYPE(object), extra_name)) return false;
-    node->model_type = Py_TYPE(object);
-    return true;
-#endif
-}
-
-/* True when that settles it: the object is a pydantic model that keeps undeclared fields, and `value` is the field or
- * NULL; or something was raised that is not ours to silence. */
-static bool from_extra(PyObject *object, PyObject *name, PyObject **value) {
-    PyObject *extra = PyObject_GetAttr(object, extra_name);
-    if (extra == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) return true;
-    if (extra == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    bool is_settled = PyDict_CheckExact(extra) || extra == Py_None;
-    *value = PyDict_CheckExact(extra) ? ft_dict_get(extra, name) : NULL;
-    Py_DECREF(extra);
-    return is_settled;
-}
-
-#ifdef Py_GIL_DISABLED
-static PyObject *declared(PyObject *fields, ft_node *node) { return ft_dict_get(fields, node->name); }
-#else
-enum { HINTS_MAX = 64 };
-
-static void learn_position(PyObject *fields, ft_node *node) {
-    PyObject *key, *value;
-    Py_ssize_t position = 0, here = 0;
-    node->relearned++;
-    while (PyDict_Next(fields, &position, &key, &value)) {
-        if (key == node->name) node->hint = here;
-        here = position;
-    }
-}
-
-/* By position first: a reply's class has its fields in one order, and looking where the field was the last time costs
- * a third of a look-up. The GIL keeps the dictionary as it is meanwhile. */
-static PyObject *declared(PyObject *fields, ft_node *node) {
-    PyObject *key, *value;
-    Py_ssize_t position = node->hint;
-    if (PyDict_Next(fields, &position, &key, &value) && key == node->name) return Py_NewRef(value);
-    value = ft_dict_get(fields, node->name);
-    if (value != NULL && node->relearned < HINTS_MAX) learn_position(fields, node);
-    return value;
-}
-#endif
-
-/* A new reference to the field, or NULL, possibly with an exception set. */
-static PyObject *field_value(PyObject *object, PyObject *fields, ft_node *node) {
-    PyObject *name = node->name, *value = fields == NULL ? NULL : declared(fields, node);
-    if (value != NULL || fields == object) return value;
-    if (fields != NULL && is_model(object, node) && from_extra(object, name, &value)) return value;
-    return PyObject_GetAttr(object, name);
-}
+/* What the nodes of one object add to each other, by count. */
+typedef struct {
+    uint64_t values[FT_RECORD_COUNTS];
+    unsigned present, overflowed; /* one bit each */
+} sums;
 
 typedef struct {
     ft_ring *ring;
@@ -96,50 +15,137 @@ typedef struct {
 
 static bool read_nodes(const reading *to, PyObject *object, ft_node *nodes, Py_ssize_t count);
 
-static bool read_value(const reading *to, PyObject *value, ft_node *node) {
-    if (value == Py_None) return true;
+bool ft_type_is_among(PyObject *type, PyObject *types) {
+    if (type == NULL || !PyUnicode_Check(type)) return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(types);
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyTuple_GET_ITEM(types, i) == type) return true;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyUnicode_Compare(PyTuple_GET_ITEM(types, i), type) == 0) return true;
+    return false;
+}
+
+static void add(sums *to, int field, PyObject *value) {
+    uint64_t number;
+    if (!ft_unsigned_of(value, &number)) return;
+    int at = field - FT_INPUT_TOKENS;
+    unsigned bit = 1u << at;
+    uint64_t before = to->present & bit ? to->values[at] : 0;
+    if (number > UINT64_MAX - before) to->overflowed |= bit;
+    to->values[at] = before + number;
+    to->present |= bit;
+}
+
+static void set_sums(const reading *to, const sums *found) {
+    for (int at = 0; at < FT_RECORD_COUNTS; at++)
+        if ((found->present & ~found->overflowed) >> at & 1)
+            ft_set_number(to->span, (ft_field)(FT_INPUT_TOKENS + at), found->values[at]);
+}
+
+static bool read_unusual(const reading *to, PyObject *value, ft_node *node, sums *found) {
+    if (node->adds >= 0) add(found, node->adds, value);
+    if (node->is_summed) add(found, node->field, value);
+    if (node->is_summed || node->field < 0)
+        return node->child_count == 0 || read_nodes(to, value, node->children, node->child_count);
     if (node->field == FT_COST_USD) {
         ft_set_reported_cost(to->span, value);
         return true;
     }
+    if (node->field == FT_ERROR_CODE && PyUnicode_Check(value) && PyUnicode_GetLength(value) > 0)
+        to->span->record.status = FT_STATUS_ERROR;
+    return ft_set_field(to->ring, to->span, (ft_field)node->field, value);
+}
+
+static inline bool read_value(const reading *to, PyObject *value, ft_node *node, sums *found) {
+    if (value == Py_None) return true;
+    if (node->is_unusual) return read_unusual(to, value, node, found);
     if (node->field >= 0) return ft_set_field(to->ring, to->span, (ft_field)node->field, value);
     return read_nodes(to, value, node->children, node->child_count);
 }
 
-static bool read_each(const reading *to, PyObject *list, ft_node *node) {
+static bool read_each(const reading *to, PyObject *list, ft_node *node, sums *found) {
     if (!PyList_Check(list) && !PyTuple_Check(list)) return true;
     Py_ssize_t size = PySequence_Fast_GET_SIZE(list);
-    for (Py_ssize_t i = 0; i < size && i < MAX_ELEMENTS; i++) {
+    for (Py_ssize_t i = 0; i < size && i < FT_ELEMENTS_MAX; i++) {
         PyObject *element = PySequence_GetItem(list, i);
-        bool fine = element == NULL ? ft_swallow() : read_value(to, element, node);
+        bool fine = element == NULL ? ft_swallow() : read_value(to, element, node, found);
         Py_XDECREF(element);
         if (!fine) return false;
     }
     return true;
 }
 
-static bool read_node(const reading *to, PyObject *object, PyObject *fields, ft_node *node) {
-    if (node->foreign && !to->is_foreign) return true;
-    PyObject *value = field_value(object, fields, node);
-    if (value == NULL) return ft_swallow();
-    bool fine = node->each ? read_each(to, value, node) : read_value(to, value, node);
-    Py_DECREF(value);
-    return fine;
+/* What the object whose nodes are read has as a tag, once it was asked for. */
+typedef struct {
+    PyObject *name, *value;
+} tag_seen;
+
+/* Whether the node is to be read here. A tag that cannot be read is none; false with an exception set when it must go
+ * on. */
+static bool applies(const reading *to, ft_node *node, PyObject *object, PyObject *fields, tag_seen *tag) {
+    if (node->foreign && !to->is_foreign) return false;
+    if (node->types == NULL) return true;
+    if (tag->name != node->tag.name) {
+        Py_XSETREF(tag->value, ft_field_value(object, fields, &node->tag));
+        tag->name = node->tag.name;
+    }
+    return (tag->value != NULL || ft_swallow()) && ft_type_is_among(tag->value, node->types);
 }
 
-static bool read_nodes(const reading *to, PyObject *object, ft_node *nodes, Py_ssize_t count) {
-    PyObject *fields = fields_of(object);
+/* What is left out of one object's counts, and whether there are any. */
+enum { MISSING_MAX = 4 };
+typedef struct {
+    ft_node *missing[MISSING_MAX];
+    int missing_count;
+    bool has_count;
+} counting;
+
+static void count(counting *seen, ft_node *node, PyObject *value) {
+    bool is_there = value != NULL && value != Py_None;
+    bool is_count = node->types == NULL && (node->adds >= 0 || ft_is_count(node->field));
+    if (is_there && is_count && PyLong_CheckExact(value)) seen->has_count = true;
+    if (!is_there && node->otherwise != NULL && seen->missing_count < MISSING_MAX)
+        seen->missing[seen->missing_count++] = node;
+}
+
+static bool read_missing(const reading *to, const counting *seen, sums *found) {
     bool fine = true;
-    for (Py_ssize_t i = 0; fine && i < count; i++) fine = read_node(to, object, fields, &nodes[i]);
-    Py_XDECREF(fields);
+    for (int i = 0; fine && seen->has_count && i < seen->missing_count; i++)
+        fine = read_value(to, seen->missing[i]->otherwise, seen->missing[i], found);
     return fine;
 }
 
-bool ft_reply_read(const ft_plan *plan, PyObject *reply, bool is_foreign, ft_ring *ring, ft_span *span) {
-    if (reply == Py_None) return true;
+static bool read_nodes(const reading *to, PyObject *object, ft_node *nodes, Py_ssize_t node_count) {
+    PyObject *fields = ft_fields_of(object);
+    tag_seen tag = {NULL, NULL};
+    counting seen;
+    seen.missing_count = 0;
+    seen.has_count = false;
+    sums found;
+    found.present = found.overflowed = 0;
+    bool fine = true;
+    for (ft_node *node = nodes; fine && node < nodes + node_count; node++) {
+        if (node->is_conditional && !applies(to, node, object, fields, &tag)) {
+            fine = tag.value != NULL || !PyErr_Occurred();
+            continue;
+        }
+        PyObject *value = ft_field_value(object, fields, &node->member);
+        count(&seen, node, value);
+        if (value == NULL) {
+            fine = ft_swallow();
+            continue;
+        }
+        fine = node->each ? read_each(to, value, node, &found) : read_value(to, value, node, &found);
+        Py_DECREF(value);
+    }
+    if (fine && seen.missing_count > 0) fine = read_missing(to, &seen, &found);
+    if (found.present != 0) set_sums(to, &found);
+    Py_XDECREF(fields);
+    Py_XDECREF(tag.value);
+    return fine;
+}
+
+bool ft_nodes_read(ft_node *nodes, Py_ssize_t count, PyObject *object, bool is_foreign, ft_ring *ring, ft_span *span) {
     reading to = {ring, span, is_foreign};
-    if (!read_nodes(&to, reply, plan->reply, plan->reply_count)) return false;
-    if (ft_record_has(&span->record, FT_INPUT_TOKENS) || ft_record_has(&span->record, FT_OUTPUT_TOKENS))
-        span->record.usage_source = FT_USAGE_PROVIDER;
-    return true;
+    return object == Py_None || read_nodes(&to, object, nodes, count);
 }

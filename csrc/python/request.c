@@ -1,6 +1,6 @@
-/* Reading the keyword arguments of a call: the model, whether it streams, and the scalars of request_params.
- * Common values are rendered here; whatever is unusual goes through core/_text.py, so that both twins write the same
- * bytes. Nothing of the arguments is kept or copied but these. */
+/* Reading the request of a call, from its keyword arguments or its body: the model, whether it streams, and the scalars
+ * of request_params. Common values are rendered here; whatever is unusual goes through core/_text.py, so that both twins
+ * write the same bytes. Nothing of the request is kept or copied but these. */
 #include <math.h>
 #include <string.h>
 
@@ -16,15 +16,17 @@ typedef struct {
     char start[PARAMS];
 } writer;
 
-static const ft_argument *argument_of(const ft_plan *plan, PyObject *name) {
-    for (Py_ssize_t i = 0; i < plan->argument_count; i++)
-        if (plan->arguments[i].name == name) return &plan->arguments[i];
-    if (PyUnicode_CHECK_INTERNED(name)) return NULL;
-    PyObject *position = ft_dict_get(plan->argument_index, name);
+/* The argument of this name, or NULL: interned names are told by their address. */
+static ft_argument *argument_of(const ft_arguments *arguments, PyObject *name) {
+    size_t at = ft_arguments_place(arguments, name);
+    for (unsigned found; (found = arguments->table[at]) != 0; at = (at + 1) & arguments->mask)
+        if (arguments->list[found - 1].member.name == name) return &arguments->list[found - 1];
+    if (!PyUnicode_Check(name) || PyUnicode_CHECK_INTERNED(name)) return NULL;
+    PyObject *position = ft_dict_get(arguments->by_text, name);
     if (position == NULL) return NULL;
     Py_ssize_t index = PyLong_AsSsize_t(position);
     Py_DECREF(position);
-    return &plan->arguments[index];
+    return &arguments->list[index];
 }
 
 /* The shortest decimal of at most four places, where it is exact: most temperatures and penalties. m / 10^k with both
@@ -97,8 +99,7 @@ static bool write_param(writer *params, const ft_argument *argument, PyObject *v
     return ft_swallow();
 }
 
-/* As the SDK asks it; its "not given" is false. A value that cannot be asked is not a wish to stream. */
-static bool is_true(PyObject *value) {
+bool ft_is_true(PyObject *value) {
     int truth = value == Py_True ? 1 : PyObject_IsTrue(value);
     if (truth < 0) PyErr_Clear();
     return truth > 0;
@@ -112,26 +113,120 @@ static bool is_other_tier(PyObject *value) {
     return tier == NULL || !ft_price_is_standard_tier(tier, (size_t)length);
 }
 
-bool ft_request_read(const ft_plan *plan, PyObject *const *args, Py_ssize_t positional, PyObject *names, ft_span *span,
-                     ft_request *request) {
-    request->model = NULL;
-    request->is_streamed = request->has_other_tier = false;
-    Py_ssize_t count = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+typedef struct {
+    ft_request *request;
     writer params;
-    params.at = params.start;
-    params.end = params.start + sizeof params.start - 1;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        const ft_argument *argument = argument_of(plan, PyTuple_GET_ITEM(names, i));
-        if (argument == NULL) continue;
-        PyObject *value = args[positional + i];
-        if (argument->use == FT_ARGUMENT_MODEL) request->model = value;
-        if (argument->use == FT_ARGUMENT_STREAM) request->is_streamed = is_true(value);
-        if (argument->use == FT_ARGUMENT_TIER) request->has_other_tier = is_other_tier(value);
-        bool is_param = argument->use == FT_ARGUMENT_PARAM || argument->use == FT_ARGUMENT_TIER;
-        if (is_param && !write_param(&params, argument, value)) return false;
+} request_reading;
+
+static void begin(request_reading *to, ft_request *request) {
+    *request = (ft_request){0};
+    to->request = request;
+    to->params.at = to->params.start;
+    to->params.end = to->params.start + sizeof to->params.start - 1;
+}
+
+static void end(request_reading *to, ft_span *span) {
+    writer *params = &to->params;
+    if (params->at == params->start) return;
+    *params->at++ = '}';
+    ft_span_add_json(span, FT_REQUEST_PARAMS, params->start, (size_t)(params->at - params->start));
+}
+
+static bool read_below(request_reading *to, ft_arguments *arguments, PyObject *object);
+
+static bool read_special(request_reading *to, ft_argument *argument, PyObject *value) {
+    switch (argument->use) {
+    case FT_ARGUMENT_MODEL: Py_XSETREF(to->request->model, Py_NewRef(value)); return true;
+    case FT_ARGUMENT_STREAM: to->request->is_streamed = ft_is_true(value); return true;
+    case FT_ARGUMENT_TIER: to->request->has_other_tier |= is_other_tier(value); return write_param(&to->params, argument, value);
+    case FT_ARGUMENT_RATE: to->request->has_other_rate |= is_other_tier(value); return write_param(&to->params, argument, value);
+    case FT_ARGUMENT_BELOW: return read_below(to, &argument->below, value);
+    default: return true;
     }
-    if (params.at == params.start) return true;
-    *params.at++ = '}';
-    ft_span_add_json(span, FT_REQUEST_PARAMS, params.start, (size_t)(params.at - params.start));
+}
+
+static inline bool read_member(request_reading *to, ft_argument *argument, PyObject *value) {
+    if (argument->use == FT_ARGUMENT_PARAM) return write_param(&to->params, argument, value);
+    return read_special(to, argument, value);
+}
+
+/* A value without members of its own has nothing to ask for. */
+static bool is_leaf(PyObject *value) {
+    return value == Py_None || is_scalar(value) || PyBytes_Check(value) || PyList_Check(value) || PyTuple_Check(value);
+}
+
+/* Of what is below, only what the spec names: a settings object has many members, most of them unset. */
+static bool read_below(request_reading *to, ft_arguments *arguments, PyObject *object) {
+    if (is_leaf(object)) return true;
+    PyObject *fields = ft_fields_of(object);
+    bool fine = true;
+    for (Py_ssize_t i = 0; fine && i < arguments->count; i++) {
+        ft_argument *argument = &arguments->list[i];
+        if (argument->use == FT_ARGUMENT_IGNORED) continue;
+        PyObject *value = ft_field_value(object, fields, &argument->member);
+        fine = value == NULL ? ft_swallow() : value == Py_None || read_member(to, argument, value);
+        Py_XDECREF(value);
+    }
+    Py_XDECREF(fields);
+    return fine;
+}
+
+bool ft_request_read(ft_plan *plan, PyObject *const *args, Py_ssize_t positional, PyObject *names, ft_span *span,
+                     ft_request *request) {
+    request_reading to;
+    begin(&to, request);
+    Py_ssize_t count = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        ft_argument *argument = argument_of(&plan->request, PyTuple_GET_ITEM(names, i));
+        if (argument != NULL && !read_member(&to, argument, args[positional + i])) return false;
+    }
+    end(&to, span);
     return true;
+}
+
+typedef struct {
+    PyObject *const *bodies;
+    int count;
+} request_bodies;
+
+static bool is_in_later(request_bodies all, int which, PyObject *name) {
+    for (int i = which + 1; i < all.count; i++) {
+        PyObject *value = ft_dict_get(all.bodies[i], name);
+        Py_XDECREF(value);
+        if (value != NULL) return true;
+    }
+    return false;
+}
+
+static bool read_item(request_reading *to, ft_plan *plan, request_bodies all, int which, PyObject *name, PyObject *value) {
+    ft_argument *argument = argument_of(&plan->request, name);
+    if (argument == NULL || is_in_later(all, which, name)) return true;
+    Py_INCREF(value); /* reading it may run anybody's code */
+    bool fine = read_member(to, argument, value);
+    Py_DECREF(value);
+    return fine;
+}
+
+static bool read_body(request_reading *to, ft_plan *plan, request_bodies all, int which) {
+    PyObject *name, *value, *body = all.bodies[which];
+    Py_ssize_t position = 0;
+#ifdef Py_GIL_DISABLED
+    body = PyDict_Copy(body); /* the caller's, who may write to it meanwhile */
+    if (body == NULL) return ft_swallow();
+#endif
+    bool fine = true;
+    while (fine && PyDict_Next(body, &position, &name, &value)) fine = read_item(to, plan, all, which, name, value);
+#ifdef Py_GIL_DISABLED
+    Py_DECREF(body);
+#endif
+    return fine;
+}
+
+bool ft_request_read_bodies(ft_plan *plan, PyObject *const *bodies, int count, ft_span *span, ft_request *request) {
+    request_reading to;
+    begin(&to, request);
+    bool fine = true;
+    for (int i = 0; fine && i < count; i++) fine = read_body(&to, plan, (request_bodies){bodies, count}, i);
+    if (fine) end(&to, span);
+    return fine;
 }

@@ -19,5 +19,5 @@ bool ft_types_ready(PyObject *current, PyObject *clean, PyObject *render_param, 
     ft_python_side.render_param = Py_NewRef(render_param);
     ft_python_side.report = Py_NewRef(report);
     return PyType_Ready(&ft_context_type) == 0 && PyType_Ready(&ft_method_type) == 0 &&
-           ft_awaitable_ready() && ft_reply_ready() && register_coroutine();
+           ft_awaitable_ready() && ft_member_ready() && ft_stream_ready() && register_coroutine();
 }

@@ -5,6 +5,7 @@
 #include "context.h"
 #include "method.h"
 #include "recorder.h"
+#include "stream.h"
 
 /* Ready the static types and keep the shared Python slow paths. False with an exception set. */
 bool ft_types_ready(PyObject *current, PyObject *clean, PyObject *render_param, PyObject *report);

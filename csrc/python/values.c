@@ -20,10 +20,13 @@ PyObject *ft_dict_get(PyObject *dict, PyObject *key) {
 
 bool ft_swallow(void) {
     if (!PyErr_Occurred()) return true;
-    if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
-        return true;
-    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return ft_report();
+    PyErr_Clear();
+    return true;
+}
+
+bool ft_report(void) {
+    if (!PyErr_Occurred()) return true;
     if (!PyErr_ExceptionMatches(PyExc_Exception)) return false;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -103,7 +106,7 @@ static bool set_texts(ft_ring *ring, ft_span *span, ft_field field, PyObject *va
     return fine;
 }
 
-static bool unsigned_of(PyObject *value, uint64_t *number) {
+bool ft_unsigned_of(PyObject *value, uint64_t *number) {
     if (!PyLong_CheckExact(value)) return false;
     *number = PyLong_AsUnsignedLongLong(value);
     if (*number != UINT64_MAX || !PyErr_Occurred()) return true;
@@ -111,7 +114,7 @@ static bool unsigned_of(PyObject *value, uint64_t *number) {
     return false;
 }
 
-static void set_number(ft_span *span, ft_field field, uint64_t number) {
+void ft_set_number(ft_span *span, ft_field field, uint64_t number) {
     ft_record *record = &span->record;
     switch (field) {
     case FT_FIRST_CHUNK_MS:
@@ -138,14 +141,14 @@ static void set_number(ft_span *span, ft_field field, uint64_t number) {
 static void set_cost_usd(ft_span *span, double usd) {
     if (!(usd >= 0.0 && usd < 9007.0)) return;
     span->record.cost_source = FT_COST_PROVIDER;
-    set_number(span, FT_COST_USD, (uint64_t)llrint(usd * 1e12));
+    ft_set_number(span, FT_COST_USD, (uint64_t)llrint(usd * 1e12));
 }
 
 void ft_set_reported_cost(ft_span *span, PyObject *value) {
     uint64_t usd;
     if (PyFloat_CheckExact(value))
         set_cost_usd(span, PyFloat_AS_DOUBLE(value));
-    else if (unsigned_of(value, &usd))
+    else if (ft_unsigned_of(value, &usd))
         set_cost_usd(span, (double)usd);
 }
 
@@ -220,7 +223,7 @@ bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value)
     case FT_OUTPUT_AUDIO_TOKENS:
     case FT_INPUT_IMAGE_TOKENS:
     case FT_WEB_SEARCH_REQUESTS:
-        if (unsigned_of(value, &number)) set_number(span, field, number);
+        if (ft_unsigned_of(value, &number)) ft_set_number(span, field, number);
         return true;
     case FT_SERVICE:
     case FT_ENVIRONMENT:

@@ -20,15 +20,21 @@ PyObject *ft_dict_get(PyObject *dict, PyObject *key);
 /* Deal with an exception raised while something was being read for us: AttributeError is silence, any Exception is
  * one log line; KeyboardInterrupt and its kind are not ours, they stay set and false comes back. */
 bool ft_swallow(void);
+/* The same, where an AttributeError too is worth its log line. */
+bool ft_report(void);
 
 /* UTF-8 of a str, at most `limit` bytes. `owner` receives a new reference that keeps the bytes alive when they had to
  * be cleaned, else NULL. False when `value` is not a str. */
 bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, PyObject **owner);
 
-/* One field of a span from a Python value; false when an exception must go on (see ft_swallow). A value that does not
- * fit the field is left out. Accepts every field but ids, clocks and MODEL_ID/REQUEST_MODEL pairing. */
 /* The cost that a reply itself reports: USD, an integer too. */
 void ft_set_reported_cost(ft_span *span, PyObject *value);
+/* A count, or another number of the record. */
+void ft_set_number(ft_span *span, ft_field field, uint64_t number);
+/* False for what is no int (exactly), or none that 64 bits hold. */
+bool ft_unsigned_of(PyObject *value, uint64_t *number);
+/* One field of a span from a Python value; false when an exception must go on (see ft_swallow). A value that does not
+ * fit the field is left out. Accepts every field but ids, clocks and MODEL_ID/REQUEST_MODEL pairing. */
 bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value);
 
 /* Every item of a dict by wire name; a name that is no field is left out. */

@@ -26,6 +26,10 @@ EXPORTERS = ("http", "file", "spool", "none")
 ENCODINGS = ("zstd", "gzip", "none")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SLOTS_MIN, SLOTS_MAX, ARENA_BYTES_A_SLOT = 256, 1 << 20, 256
+ARENA_BYTES_A_SLOT_WITH_CONTENT = 1024
+CAPTURES = ("false", "true", "input", "output")
+CONTENT_MIN_BYTES, CONTENT_MAX_BYTES = 256, 900_000
+SPAN_CONTENT_BYTES = (1 << 20) - (32 << 10)  # what a span may carry, less what its other texts may need
 TEXT_LIMIT = 256
 
 
@@ -54,6 +58,9 @@ class Config(NamedTuple):
     state_dir: str | None = None
     spool_max_bytes: int = 256 << 20
     log_level: str | None = None
+    capture_content: str = "false"
+    content_max_bytes: int = 65536
+    openai_stream_usage: bool = False
 
     def __repr__(self) -> str:
         shown = self._asdict() | ({"api_key": "***"} if self.api_key else {})
@@ -61,10 +68,30 @@ class Config(NamedTuple):
 
     @property
     def ring_shape(self) -> RingShape:
-        """The smallest ring that holds `queue_max_size` spans; its content arena grows with it."""
+        """The smallest ring that holds `queue_max_size` spans; its content arena grows with it, and for content.
+
+        A span's content may take half of the arena at most; where it is captured there is room for four of the largest.
+        """
         wanted = min(max(self.queue_max_size, SLOTS_MIN), SLOTS_MAX)
-        slots = 1 << (wanted - 1).bit_length()
-        return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT)
+        slots = _power_of_two(wanted)
+        captured = self.capture_input + self.capture_output
+        if not captured:
+            return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT)
+        largest = _power_of_two(4 * captured * self.content_limit)
+        return RingShape(slots=slots, arena_bytes=max(slots * ARENA_BYTES_A_SLOT_WITH_CONTENT, largest))
+
+    @property
+    def capture_input(self) -> bool:
+        return self.capture_content in ("true", "input")
+
+    @property
+    def capture_output(self) -> bool:
+        return self.capture_content in ("true", "output")
+
+    @property
+    def content_limit(self) -> int:
+        """Bytes that `input` and `output` may have each, so that both find room in one span."""
+        return min(self.content_max_bytes, SPAN_CONTENT_BYTES // max(self.capture_input + self.capture_output, 1))
 
     @property
     def state_directory(self) -> str:
@@ -75,6 +102,10 @@ class Config(NamedTuple):
     def file_path(self) -> str:
         """Where FASTTRACE_EXPORTER=file writes."""
         return self.file or os.path.join(self.state_directory, "spans.jsonl")
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << (least - 1).bit_length()
 
 
 def default_state_directory(environ: Mapping[str, str]) -> str:
@@ -95,6 +126,16 @@ def parse_switch(text: str) -> bool:
     if word in ("false", "0", "no", "off"):
         return False
     raise ValueError("expected true or false")
+
+
+def parse_capture(text: str) -> str:
+    word = text.strip().lower()
+    if word in ("input", "output"):
+        return word
+    try:
+        return "true" if parse_switch(word) else "false"
+    except ValueError:
+        raise ValueError(f"expected one of {', '.join(CAPTURES)}") from None
 
 
 def parse_text(text: str) -> str:
@@ -218,6 +259,17 @@ SETTINGS = (
     Setting("state_dir", parse_path, "directory of the spool (default: the XDG state directory)"),
     Setting("spool_max_bytes", whole(1 << 16, 1 << 50), "bytes the spool may take; the oldest spans go first"),
     Setting("log_level", choice(*LOG_LEVELS), "show the log of fasttrace on standard error from this level on"),
+    Setting("capture_content", parse_capture, "`true`: what is asked and answered, too; `input` or `output`"),
+    Setting(
+        "content_max_bytes",
+        whole(CONTENT_MIN_BYTES, CONTENT_MAX_BYTES),
+        "bytes of JSON that `input` and `output` may have each; what is longer is cut and says so",
+    ),
+    Setting(
+        "openai_stream_usage",
+        parse_switch,
+        "`true`: streamed chat completions are asked for their usage, which changes what is sent",
+    ),
 )
 # Read elsewhere: before there is a configuration, or by the part they belong to.
 OTHER_VARIABLES = {

@@ -20,6 +20,7 @@ from fasttrace.core._text import (
     REDACTION_MARGIN,
     SECRET_MARKERS,
     _compile_secrets,
+    _translated,
     clean,
     clip,
     quote,
@@ -77,6 +78,7 @@ def test_quote_is_json_and_escapes_only_what_it_must(text: str) -> None:
     quoted = quote(text)
     assert json.loads(quoted) == text
     assert not any(char < " " or char == "\x7f" for char in quoted)
+    assert quoted == _translated(text)
     if not any(char < " " or char in '"\\\x7f' for char in text):
         assert quoted == f'"{text}"'
 
@@ -190,6 +192,7 @@ ANTHROPIC_KEY = "-".join(("sk", "ant", "api03", "AbC1_" * 8))
 GOOGLE_KEY = "AI" + "za" + "SyA-1234567890abcdefghijklmnopqrstu"
 AWS_KEY = "AK" + "IA" + "IOSFODNN7EXAMPLE"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+abc/=\n-----END RSA PRIVATE KEY-----"
+PAYLOAD = "QUJ/+0-_" * 20
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
 
@@ -213,6 +216,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("postgres://user:p4ss@host/db", "postgres://[redacted]@host/db"),
         (f"a\n{PEM}\nb", "a\n[redacted]\nb"),
         (PEM[:-40], "[redacted]"),
+        (f"![cat](data:image/png;base64,{PAYLOAD}=) here", "![cat](data:image/png;base64,[redacted]) here"),
+        (f";base64,{AWS_KEY}{PAYLOAD} {AWS_KEY}", ";base64,[redacted] [redacted]"),
     ],
 )
 def test_secrets_are_redacted(text: str, redacted: str) -> None:
@@ -229,6 +234,7 @@ def test_secrets_are_redacted(text: str, redacted: str) -> None:
         'File "/usr/lib/python3.11/site-packages/openai/_base_client.py", line 1045, in request',
         "Bearer of bad news",
         "No module named sk-learn-contrib",
+        "data:image/png;base64,iVBORw0KGgo=",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
@@ -236,20 +242,21 @@ def test_ordinary_text_stays(text: str) -> None:
 
 
 TOKENS = ("sk-", "gsk_", "xai-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
+DATA = f";base64,{PAYLOAD}"
 PREFIXED = [prefix + "0123456789abcdef" for prefix in (*TOKENS, "Bearer ", "bearer ", "BEARER ")]
 
 
 def test_every_secret_begins_with_a_marker_by_which_it_is_looked_for() -> None:
     expression = _compile_secrets()
     found: set[str] = set()
-    for text in (ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "ASIA" + AWS_KEY[4:], PEM, JWT, "://u:p4ss@", *PREFIXED):
+    for text in (ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "ASIA" + AWS_KEY[4:], PEM, JWT, DATA, "://u:p4ss@", *PREFIXED):
         secret = expression.match(text)
         assert secret is not None
         found.update(marker for marker in SECRET_MARKERS if secret.group().startswith(marker))
     assert found == set(SECRET_MARKERS)
 
 
-@pytest.mark.parametrize("key", [ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "://user:p4ss@host", *PREFIXED])
+@pytest.mark.parametrize("key", [ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "://user:p4ss@host", DATA, *PREFIXED])
 def test_a_secret_that_a_limit_cuts_is_redacted(key: str) -> None:
     text = f"before {key} after {'x' * 3000}"
     for limit in range(len(f"before {key} after")):
@@ -266,6 +273,19 @@ def test_what_the_end_of_the_margin_cuts_is_left_out() -> None:
         within = redact_within(f"{long_key} {filler} {ANTHROPIC_KEY} {filler}", 2000)
         assert within == "[redacted] " + filler[: len(within) - 11]
     assert redact_within("é" * 10_000_000, 5) == "é" * 5
+
+
+@pytest.mark.parametrize("secret", [PEM[:40] + "x" * 5000, ";base64," + "QUJD" * 5000])
+def test_a_secret_longer_than_the_margin_leaves_what_is_before_it(secret: str) -> None:
+    assert redact_within(f"before {secret} after", 1000) == f"before {redact(secret)}"
+    assert redact_within(f"before {secret}", 1000, is_cut=True) == f"before {redact(secret)}"
+
+
+def test_what_is_known_to_be_cut_loses_the_margin_at_its_end() -> None:
+    text = "x" * 3000 + " " + ANTHROPIC_KEY[:6]
+    assert redact_within(text, 5000, is_cut=True) == text[:-REDACTION_MARGIN]
+    assert redact_within(text[-100:], 5000, is_cut=True) == ""
+    assert redact_within(text, 5000) == text
 
 
 def test_texts_and_keys_of_json_are_rid_of_secrets() -> None:

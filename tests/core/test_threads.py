@@ -134,7 +134,7 @@ def test_calls_of_many_threads_do_not_mix(core: Any) -> None:
     subject = Subject(core, SHAPES["room for all"])
     reply = (Node("model", "model_id"), Node("usage", children=(Node("prompt_tokens", "input_tokens"),)))
 
-    def resolve(url: Any) -> Endpoint:
+    def resolve(url: Any, client: object) -> Endpoint:
         return Endpoint(f"provider-{url}", f"host-{url}", 1 + int(url))
 
     spec = CallSpec(

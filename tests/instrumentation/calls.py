@@ -37,7 +37,7 @@ class Client:
         self._base_url = base_url
 
 
-def resolve(base_url: object) -> Endpoint:
+def resolve(base_url: object, client: object) -> Endpoint:
     return Endpoint("example", "api.example.com", 8443)
 
 

@@ -179,7 +179,7 @@ def test_clients_that_come_and_go_keep_their_own_endpoints(recording: Any) -> No
     hosts = [f"https://h{n}.example.com" for n in range(100)]
     asked: list[str] = []
 
-    def by_host(base_url: Any) -> Endpoint:
+    def by_host(base_url: Any, client: object) -> Endpoint:
         asked.append(base_url.url)
         return Endpoint("example", base_url.url.removeprefix("https://"), None)
 

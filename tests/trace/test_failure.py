@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import os
 import subprocess
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,6 +146,134 @@ def test_the_code_of_a_provider_goes_before_the_http_status() -> None:
     error.code = "rate_limit_exceeded"
     fields = raised(error)
     assert (fields["http_status"], fields["error_code"]) == (429, "rate_limit_exceeded")
+
+
+class Refused(Exception):
+    """An SDK's exception: whatever attributes it has."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__("refused")
+        self.__dict__.update(attributes)
+
+
+class Reply:
+    status_code = 503
+
+
+class Grpc:
+    name = "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "http_status", "error_code"),
+    [
+        ({"status_code": 401, "code": "invalid_api_key", "body": {"code": "other"}}, 401, "invalid_api_key"),
+        ({"status_code": 400, "code": None, "body": {"code": "bad", "type": "invalid_request_error"}}, 400, "bad"),
+        ({"status_code": 400, "body": {"code": None, "type": "invalid_request_error"}}, 400, "invalid_request_error"),
+        ({"status_code": 402, "body": {"error": {"code": 402, "message": "no"}}}, 402, "402"),
+        (
+            {"status_code": 429, "body": {"type": "error", "error": {"type": "rate_limit_error"}}},
+            429,
+            "rate_limit_error",
+        ),
+        ({"status_code": 500, "body": {"type": "error", "error": "no mapping"}}, 500, "500"),
+        ({"status_code": 502, "body": "<html>"}, 502, "502"),
+        ({"code": 429, "status": "RESOURCE_EXHAUSTED"}, 429, "RESOURCE_EXHAUSTED"),
+        ({"code": 502, "status": "Bad Gateway"}, 502, "502"),
+        ({"code": HTTPStatus.TOO_MANY_REQUESTS, "grpc_status_code": Grpc()}, 429, "RESOURCE_EXHAUSTED"),
+        ({"code": HTTPStatus.NOT_FOUND, "grpc_status_code": None}, 404, "404"),
+        ({"response": Reply()}, 503, "503"),
+        (
+            {"response": {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": 429}}},
+            429,
+            "ThrottlingException",
+        ),
+        ({"status": 404}, 404, "404"),
+        ({"code": 1045}, None, None),
+        ({"code": True, "status": "done with it", "body": [], "response": None}, None, None),
+    ],
+)
+def test_status_and_code_are_found_where_the_sdks_keep_them(
+    attributes: dict[str, Any], http_status: int | None, error_code: str | None
+) -> None:
+    fields = raised(Refused(**attributes))
+    assert (fields.get("http_status"), fields.get("error_code")) == (http_status, error_code)
+    assert fields["status"] == "error"
+    assert all(type(value) in (str, int) for value in fields.values())
+
+
+def test_an_attribute_that_raises_hides_no_other() -> None:
+    class Opaque(Exception):
+        code = "quota"
+
+        @property
+        def response(self) -> None:
+            raise RuntimeError
+
+        body = status_code = response
+
+    assert raised(Opaque())["error_code"] == "quota"
+
+
+def test_the_exit_of_a_program_has_no_code_of_a_provider() -> None:
+    fields = raised(SystemExit(404))
+    assert fields["status"] == "cancelled"
+    assert not {"http_status", "error_code"} & fields.keys()
+
+
+# ---- timeouts and cancellations
+
+
+def named(name: str, *bases: type[BaseException]) -> type[BaseException]:
+    return type(name, bases or (Exception,), {})
+
+
+def caused(error: BaseException, *causes: BaseException) -> BaseException:
+    last = error
+    for cause in causes:
+        last.__cause__ = cause
+        last = cause
+    return error
+
+
+class APIConnectionError(Exception): ...
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TimeoutError(), "timeout"),
+        (asyncio.TimeoutError(), "timeout"),
+        (asyncio.CancelledError(), "cancelled"),
+        (concurrent.futures.CancelledError(), "cancelled"),
+        (concurrent.futures.TimeoutError(), "timeout"),
+        (KeyboardInterrupt(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+        (named("APITimeoutError", APIConnectionError)(), "timeout"),
+        (named("ReadTimeout", named("TimeoutException"))(), "timeout"),
+        (named("ReadTimeout", named("Timeout", OSError))(), "timeout"),
+        (named("DeadlineExceeded", named("GatewayTimeout"))(), "timeout"),
+        (named("ReadTimeoutError", named("HTTPClientError"))(), "timeout"),
+        (named("Cancelled", BaseException)(), "cancelled"),
+        (APIConnectionError(), "error"),
+        (caused(APIConnectionError(), ConnectionResetError()), "error"),
+        (caused(APIConnectionError(), named("ReadTimeout", named("TimeoutException"))()), "timeout"),
+        (caused(APIConnectionError(), OSError(), TimeoutError()), "timeout"),
+        (caused(ValueError(), TimeoutError()), "error"),
+        (caused(named("APITimeoutError", APIConnectionError)(), named("ReadTimeout")()), "timeout"),
+        (Refused(code=504, status="DEADLINE_EXCEEDED"), "timeout"),
+        (Refused(code=504, status="GATEWAY"), "error"),
+        (Refused(status_code=408), "error"),
+    ],
+)
+def test_timeouts_and_cancellations_are_told_apart(error: BaseException, status: str) -> None:
+    assert failure(error)["status"] == status
+
+
+def test_causes_that_go_round_end() -> None:
+    error = APIConnectionError()
+    caused(error, ValueError(), error)
+    assert failure(error)["status"] == "error"
 
 
 # ---- the stack

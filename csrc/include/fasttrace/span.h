@@ -153,6 +153,7 @@ enum {
     FT_FLAG_UNPRICED = 1 << 1, /* the price table had no entry: the exporter thread resolves and prices it */
     FT_FLAG_CONTENT_LOST = 1 << 2, /* set by the reader: the content block was overwritten or damaged */
     FT_FLAG_OTHER_TIER = 1 << 3, /* a service tier was asked for whose prices are not the list's, and none was reported */
+    FT_FLAG_OTHER_RATE = 1 << 4, /* something was asked for whose prices are not the list's in any tier */
 };
 
 /* 31 words; with the slot's sequence 256 bytes. `present` has one bit per ft_field for the optional numbers below

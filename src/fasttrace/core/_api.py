@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     Value = int | str | bytes | Sequence[str]
+    Use = str | Mapping[str, "Use"]
 
 KINDS = ("llm", "embedding", "image", "audio", "moderation", "tool", "agent", "chain", "retrieval", "server", "task")
 STATUSES = ("success", "error", "timeout", "cancelled", "incomplete", "aborted")
@@ -80,7 +81,14 @@ class Endpoint(NamedTuple):
 class Node(NamedTuple):
     """One attribute of a reply: what it is called there, the span field it gives, what is read below it.
 
-    `each` reads every element of a list; `foreign` only where the endpoint is not the SDK's own provider.
+    each: reads every element of a list. foreign: only where the endpoint is not the SDK's own provider. types: only
+    where the object that has the attribute has one of these as its `type`, or as what `tag` names instead. adds: a
+    count that this one is a part of and is added to; what is added to a count from one object is its value there.
+    otherwise: the value of a count that the object does not have while it has others, for an API that leaves zeros out.
+
+    In streams only: mark: a value that is not empty is the first generated "token"; or "text", a token that is visible;
+    or the "end" of what is generated. unless: an attribute beside it that, where it is true, makes a "text" a "token".
+    late: the last value that was there is kept, and read when the stream ends.
     """
 
     name: str
@@ -88,28 +96,102 @@ class Node(NamedTuple):
     children: tuple[Node, ...] = ()
     each: bool = False
     foreign: bool = False
+    types: tuple[str, ...] = ()
+    adds: str | None = None
+    mark: str | None = None
+    unless: str | None = None
+    late: bool = False
+    tag: str = "type"
+    otherwise: int | None = None
+
+
+class StreamSpec(NamedTuple):
+    """How a streamed reply is watched, from inside the SDK's own object.
+
+    iterator: the reply's attribute that holds its iterator, which is replaced by one that watches; None: the reply is
+    the iterator, and the SDK's own code reads it. body: attribute path from the reply to the object whose
+    `close()` (`aclose()` where calls are asynchronous) ends the stream early.
+    chunk: read from every chunk; events: read from the chunks whose `type` this is, after that. Texts are read until
+    one was found that is not empty; of counts the last is taken. `finish_reasons` are ordered by the `index` of the
+    list element they are in, and `tool_calls` counted once for each `index` (or `id`) of theirs.
+    """
+
+    iterator: str | None
+    body: tuple[str, ...] = ()
+    chunk: tuple[Node, ...] = ()
+    events: Mapping[str, tuple[Node, ...]] = {}
+
+
+class ContentSpec(NamedTuple):
+    """How the content of a call is read where its capture is on: each gives JSON of at most `limit` bytes, or None.
+
+    input: from what the request is read from; output: from a reply; stream: makes what puts a streamed output together.
+    """
+
+    input: Callable[[Any, int], bytes | None]
+    output: Callable[[Any, int], bytes | None]
+    stream: Callable[[int], StreamContent]
 
 
 class CallSpec(NamedTuple):
-    """How one provider method is recorded: plain data, read by both twins' call driver.
+    """How one kind of provider call is recorded: plain data, read by both twins' call driver.
 
-    request: keyword → "model" (the requested model), "param" (scalar into request_params), "tier" (a param that names
-    the service tier: no price list but the standard one is known), "stream" (a true value: the call is passed through
-    and counted, until the stream driver takes it).
-    reply: the attributes to read. endpoint: attribute path from the bound instance to the object that names the host;
-    `resolve` turns that object into an Endpoint and is asked once per object.
-    failure: an exception to its fields (status, error_type, error_code, http_status, ...), never raising.
+    request: member of the request (keyword of the method, or key of a Router's body) → "model" (the requested model),
+    "param" (scalar into request_params), "tier" (a param that names the service tier: no price list but the standard
+    one is known, and a tier that the reply names counts instead), "rate" (the same for what no reply names), "stream"
+    (a true value: the reply is a stream), or another such mapping for what is below it, in a mapping or an object.
+    Other members are not read. always_streams: every reply is a stream.
+    reply: the attributes to read; an `error_code` found there makes it an error. endpoint: attribute path from the
+    bound instance to the object that names the host; `resolve(object, instance)` turns them into an Endpoint and is
+    asked once per object. failure: an exception to its fields (status, error_type, error_code, ...), never raising.
+    amend: called with the body of a streamed request before it is sent; only for what a setting asked for.
     """
 
     kind: str
     operation: str
     sdk: str
     is_async: bool
-    request: Mapping[str, str]
+    request: Mapping[str, Use]
     reply: tuple[Node, ...]
     endpoint: tuple[str, ...]
-    resolve: Callable[[object], Endpoint]
+    resolve: Callable[[object, object], Endpoint]
     failure: Callable[[BaseException], Mapping[str, Value]]
+    stream: StreamSpec | None = None
+    content: ContentSpec | None = None
+    amend: Callable[[Any], None] | None = None
+    always_streams: bool = False
+
+
+class RawSpec(NamedTuple):
+    """How a reply is recognised that the user parses later, or never: one whose instance dictionary has `response`.
+
+    parsed: the attribute that holds its dictionary of what was parsed; body: the attribute of the response that holds
+    the bytes once they were read.
+    """
+
+    response: str = "http_response"
+    parsed: str = "_parsed_by_type"
+    body: str = "_content"
+
+
+class Router(NamedTuple):
+    """A method that calls of many kinds go through, told apart by the request object it is given.
+
+    routes: "{verb} {path}" → CallSpec, verb in lower case, path without the query; its last segment may be "*". A call
+    that none fits passes straight through. All specs of one router share sdk, is_async, endpoint, resolve and failure.
+    position, keyword: where the request object is among the arguments; verb, path: its attributes by which a route is
+    found; bodies: its attributes that hold the request's members (mappings, or None), where the last that has a member
+    counts. stream: the keyword of the call that is true when the reply is a stream.
+    """
+
+    routes: Mapping[str, CallSpec]
+    position: int = 2
+    keyword: str = "options"
+    verb: str = "method"
+    path: str = "url"
+    bodies: tuple[str, ...] = ("json_data", "extra_json")
+    stream: str = "stream"
+    raw: RawSpec = RawSpec()
 
 
 CURRENT: ContextVar[SpanContext | None] = ContextVar("fasttrace.span", default=None)
@@ -117,9 +199,13 @@ CURRENT: ContextVar[SpanContext | None] = ContextVar("fasttrace.span", default=N
 if TYPE_CHECKING:
 
     class SpanContext(Protocol):
-        """Identity of a span, and what children and retries need of it. Immutable but for `retries`."""
+        """Identity of a span, and what children and retries need of it. Immutable but for the two counts.
+
+        retries: attempts after the first; attempts: for an SDK that only tells of each attempt.
+        """
 
         retries: int
+        attempts: int
 
         @property
         def trace_id(self) -> str: ...
@@ -127,6 +213,12 @@ if TYPE_CHECKING:
         def span_id(self) -> str: ...
         @property
         def parent_span_id(self) -> str | None: ...
+
+    class StreamContent(Protocol):
+        """Puts the content of a stream together, chunk by chunk; bounded, never raising for a chunk it cannot read."""
+
+        def feed(self, chunk: Any) -> None: ...
+        def result(self) -> bytes | None: ...
 
     class PriceTable(Protocol):
         """(provider, model) → Price, None for a model known to have none. Bounded; `put` is False when full."""
@@ -173,6 +265,9 @@ if TYPE_CHECKING:
         wake_fd: int
         dropped_unstarted: int
         passed_streams: int
+        capture_input: bool
+        capture_output: bool
+        content_max_bytes: int
 
         def __init__(self, start: Callable[[], None]) -> None: ...
         def reset_counts(self) -> None:
@@ -198,9 +293,12 @@ if TYPE_CHECKING:
         PriceTable: type[AnyPriceTable]
 
         def new_context(self, parent: SpanContext | None) -> SpanContext: ...
-        def method(self, original: Callable[..., Any], spec: CallSpec, recorder: AnyRecorder) -> Any: ...
+        def method(self, original: Callable[..., Any], spec: CallSpec | Router, recorder: AnyRecorder) -> Any: ...
         def switch(self, method: Any, is_on: bool) -> None:
             """Turn the recording of one method on or off; off, it is a plain call."""
+
+        def end_streams(self, recorder: AnyRecorder) -> int:
+            """Record every stream that is still open, as left before its end; how many there were."""
 
         def clock_unix_ns(self) -> int: ...
         def clock_monotonic_ns(self) -> int: ...

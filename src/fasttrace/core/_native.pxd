@@ -31,7 +31,7 @@ cdef extern from "fasttrace/ring.h" nogil:
         ft_header *header
     ctypedef struct ft_batch:
         ft_record *records
-        size_t count
+        size_t count, capacity, content_capacity
         uint64_t first_ticket, next_ticket
     ctypedef struct ft_reader_counters:
         uint64_t delivered, lost, pending, content_lost
@@ -62,7 +62,7 @@ cdef extern from "fasttrace/price.h" nogil:
 cdef extern from "fasttrace/ndjson.h" nogil:
     ctypedef struct ft_buf:
         char *data
-        size_t length
+        size_t length, capacity
     void ft_buf_free(ft_buf *buf)
     void ft_batch_price(ft_batch *batch, ft_ring *ring, const ft_price_table *prices, const char *version, size_t length)
     bint ft_batch_text(const ft_batch *batch, const ft_header *region, size_t i, ft_field field, const char **text,
@@ -97,7 +97,13 @@ cdef extern from "recorder.h":
     void ft_recorder_set_wake_fd(ft_recorder *recorder, int fd)
     int ft_recorder_wake_fd(ft_recorder *recorder)
     uint64_t ft_recorder_unstarted(ft_recorder *recorder)
-    uint64_t ft_recorder_streams(ft_recorder *recorder)
+    uint64_t ft_recorder_passed_streams(ft_recorder *recorder)
+    void ft_recorder_capture_input(ft_recorder *recorder, bint is_on)
+    bint ft_recorder_captures_input(ft_recorder *recorder)
+    void ft_recorder_capture_output(ft_recorder *recorder, bint is_on)
+    bint ft_recorder_captures_output(ft_recorder *recorder)
+    void ft_recorder_set_content_max(ft_recorder *recorder, uint32_t size)
+    uint32_t ft_recorder_content_max(ft_recorder *recorder)
     void ft_recorder_reset_counts(ft_recorder *recorder)
     bint ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length)
     bint ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns,
@@ -106,6 +112,7 @@ cdef extern from "recorder.h":
 cdef extern from "types.h":
     bint ft_types_ready(object current, object clean, object render_param, object report) except False
     object ft_method_new(object original, object spec, object owner, ft_recorder *recorder)
+    Py_ssize_t ft_streams_end(ft_recorder *recorder) except? -1
     bint ft_method_switch(object method, bint is_on) except False
     object ft_new_context(object parent)
     object ft_span_context_type()

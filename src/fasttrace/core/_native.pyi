@@ -1,7 +1,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-from fasttrace.core._api import CallSpec, Price, RingCounters, RingOwner, RingShape, Value
+from fasttrace.core._api import CallSpec, Price, RingCounters, RingOwner, RingShape, Router, Value
 
 BACKEND: str
 
@@ -9,12 +9,14 @@ def region_bytes(shape: RingShape) -> int: ...
 def clock_unix_ns() -> int: ...
 def clock_monotonic_ns() -> int: ...
 def new_context(parent: object) -> SpanContext: ...
-def method(original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any: ...
+def method(original: Callable[..., Any], spec: CallSpec | Router, recorder: Recorder) -> Any: ...
+def end_streams(recorder: Recorder) -> int: ...
 def switch(method: Any, is_on: bool) -> None: ...
 
 @final
 class SpanContext:
     retries: int
+    attempts: int
     @property
     def trace_id(self) -> str: ...
     @property
@@ -56,6 +58,9 @@ class Recorder:
     price_version: str
     active: bool
     wake_fd: int
+    capture_input: bool
+    capture_output: bool
+    content_max_bytes: int
     @property
     def dropped_unstarted(self) -> int: ...
     @property

@@ -55,13 +55,22 @@ def new_context(parent):
 
 
 def method(original, spec, Recorder recorder not None):
-    """The callable that stands for `original` and records every call of it."""
+    """The callable that stands for `original` and records every call of it; `spec` is a CallSpec or a Router."""
     return ft_method_new(original, spec, recorder, &recorder.native)
+
+
+def end_streams(Recorder recorder not None):
+    """Record every stream of it that is still open, as left before its end; how many there were."""
+    return ft_streams_end(&recorder.native)
 
 
 def switch(method, bint is_on):
     """Turn the recording of one method on or off; off, it is a plain call."""
     ft_method_switch(method, is_on)
+
+
+# Of the last batch's memory, for the next one: what is fresh from the system costs the exporter more than the work.
+cdef size_t KEPT_BYTES = 8 << 20
 
 
 @cython.final
@@ -72,6 +81,8 @@ cdef class Ring:
     cdef ft_reader reader
     cdef ft_reader_counters seen  # the reader's, as of its last read: for threads that ask meanwhile
     cdef readonly object shape
+    cdef ft_batch spare_batch  # memory that no batch is using
+    cdef ft_buf spare_text
 
     def __cinit__(self, int fd, shape, owner):
         cdef ft_region_shape sizes = region_shape(shape)
@@ -93,10 +104,39 @@ cdef class Ring:
         ft_fork_arm()
         self.shape = shape
 
+    def __dealloc__(self):
+        ft_batch_clear(&self.spare_batch)
+        ft_buf_free(&self.spare_text)
+
+    cdef void take_spare(self, ft_batch *batch, ft_buf *text) noexcept:
+        with cython.critical_section(self):
+            if batch != NULL:
+                batch[0] = self.spare_batch
+                memset(&self.spare_batch, 0, sizeof(ft_batch))
+            if text != NULL:
+                text[0] = self.spare_text
+                memset(&self.spare_text, 0, sizeof(ft_buf))
+
+    cdef void give_spare(self, ft_batch *batch, ft_buf *text) noexcept:
+        """Their memory is for the next batch, or freed where that has some already, or it is more than usual."""
+        with cython.critical_section(self):
+            if batch != NULL and self.spare_batch.records == NULL and (
+                    batch.capacity * sizeof(ft_record) + batch.content_capacity <= KEPT_BYTES):
+                self.spare_batch = batch[0]
+                memset(batch, 0, sizeof(ft_batch))
+            if text != NULL and self.spare_text.data == NULL and text.capacity <= KEPT_BYTES:
+                self.spare_text = text[0]
+                memset(text, 0, sizeof(ft_buf))
+        if batch != NULL:
+            ft_batch_clear(batch)
+        if text != NULL:
+            ft_buf_free(text)
+
     def read(self, size_t max_spans, size_t max_bytes):
         """The next committed spans, copied out; at most `max_spans`, about `max_bytes` of content."""
         cdef Batch batch = Batch.__new__(Batch, self)
         cdef bint is_read
+        self.take_spare(&batch.native, NULL)
         with nogil:
             is_read = ft_reader_read(&self.reader, &batch.native, max_spans, max_bytes, ft_clock_monotonic_ns())
         with cython.critical_section(self):
@@ -131,7 +171,10 @@ cdef class Batch:
         self.ring = ring
 
     def __dealloc__(self):
-        ft_batch_clear(&self.native)
+        if self.ring is None:  # the collector was here
+            ft_batch_clear(&self.native)
+        else:
+            self.ring.give_spare(&self.native, NULL)
 
     @property
     def count(self):
@@ -174,7 +217,8 @@ cdef class Batch:
         cdef size_t members_length = len(resource)
         cdef ft_buf buf
         cdef bint is_written
-        memset(&buf, 0, sizeof(buf))
+        self.ring.take_spare(NULL, &buf)
+        buf.length = 0
         with nogil:
             ft_batch_price(&self.native, self.ring.native, prices.native, version_text, version_length)
             is_written = ft_ndjson_write(&buf, &self.native, self.ring.native.header, members, members_length)
@@ -183,7 +227,7 @@ cdef class Batch:
                 raise MemoryError("NDJSON")
             return PyBytes_FromStringAndSize(buf.data, buf.length)
         finally:
-            ft_buf_free(&buf)
+            self.ring.give_spare(NULL, &buf)
 
 
 @cython.final
@@ -244,6 +288,7 @@ cdef class Recorder:
         self._start = start
         self.native.start = <void *>start
         self._price_version = ""
+        ft_recorder_set_content_max(&self.native, 64 << 10)
         ft_recorder_set_wake_fd(&self.native, -1)
         ft_recorder_set_active(&self.native, True)
         self.prices = PriceTable()
@@ -305,7 +350,31 @@ cdef class Recorder:
 
     @property
     def passed_streams(self):
-        return ft_recorder_streams(&self.native)
+        return ft_recorder_passed_streams(&self.native)
+
+    @property
+    def capture_input(self):
+        return ft_recorder_captures_input(&self.native)
+
+    @capture_input.setter
+    def capture_input(self, bint is_on):
+        ft_recorder_capture_input(&self.native, is_on)
+
+    @property
+    def capture_output(self):
+        return ft_recorder_captures_output(&self.native)
+
+    @capture_output.setter
+    def capture_output(self, bint is_on):
+        ft_recorder_capture_output(&self.native, is_on)
+
+    @property
+    def content_max_bytes(self):
+        return ft_recorder_content_max(&self.native)
+
+    @content_max_bytes.setter
+    def content_max_bytes(self, uint32_t size):
+        ft_recorder_set_content_max(&self.native, size)
 
     def reset_counts(self):
         """Start counting anew, as a fork child does."""

@@ -5,7 +5,8 @@ case comes here. They run on the callers' threads, but only where something is u
 that is not valid Unicode); they never raise for a value, whatever its methods do.
 
 JSON is written by this module and not by `json`, because its rules are the wire's: control characters and DEL escaped,
-everything else raw UTF-8, NaN and infinities as strings, bounded in depth, keys and bytes.
+everything else raw UTF-8, NaN and infinities as strings, bounded in depth, keys and bytes. `Renderer` is that writer;
+the content of calls has one of its own made of it, with other bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection
     from re import Match, Pattern
 
 MAX_DEPTH = 32
@@ -68,6 +69,25 @@ def quote(text: str) -> str:
     """`text` as a JSON string, quotes included."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
+    quoted = (_quote or _find_quote())(text)
+    return quoted.replace("\x7f", _ESCAPES[0x7F]) if "\x7f" in quoted else quoted
+
+
+_quote: Callable[[str], str] | None = None
+
+
+def _find_quote() -> Callable[[str], str]:
+    """The interpreter's own, which is written in C and leaves DEL as it is; found when it is first needed."""
+    global _quote
+    try:
+        from _json import encode_basestring
+    except ImportError:  # an interpreter without it
+        encode_basestring = _translated
+    _quote = encode_basestring
+    return _quote
+
+
+def _translated(text: str) -> str:
     return f'"{text.translate(_ESCAPES)}"'
 
 
@@ -79,7 +99,7 @@ def render_json(value: object) -> bytes:
     "<truncated>". A value that cannot be turned into text is "<unserialisable>". Integers beyond 64 bits, NaN and
     infinities become strings.
     """
-    return clean(_Renderer().render(value, 0), 8 * MAX_JSON_CHARACTERS)
+    return clean(Renderer(MAX_JSON_CHARACTERS).render(value, 0), 8 * MAX_JSON_CHARACTERS)
 
 
 def render_param(value: object) -> bytes | None:
@@ -110,13 +130,13 @@ def _large_integer(value: int) -> str:
     return f'"{value:d}"' if value.bit_length() <= 1024 else f'"{hex(value)[:MAX_HEX_CHARACTERS]}"'
 
 
-class _Renderer:
+class Renderer:
     """One value on its way to JSON; `room` is how many characters may still be written."""
 
     __slots__ = ("room",)
 
-    def __init__(self) -> None:
-        self.room = MAX_JSON_CHARACTERS
+    def __init__(self, room: int) -> None:
+        self.room = room
 
     def render(self, value: object, depth: int) -> str:
         try:
@@ -133,11 +153,17 @@ class _Renderer:
         if isinstance(value, (bool, int, float)):
             return self._spend(_number(value))
         if self.room <= 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple))):
-            return self._spend(quote(TRUNCATED))
+            return self._past_bounds(value)
         if isinstance(value, dict):
             return self._object(dict.items(value), depth)
         if isinstance(value, (list, tuple)):
             return self._array(value, depth)
+        return self._other(value, depth)
+
+    def _past_bounds(self, value: object) -> str:
+        return self._spend(quote(TRUNCATED))
+
+    def _other(self, value: object, depth: int) -> str:
         return self._text(value.decode("utf-8", "replace") if isinstance(value, bytes) else _text_of(value))
 
     def _spend(self, text: str) -> str:
@@ -154,9 +180,9 @@ class _Renderer:
         """A cut string says that it was cut."""
         limit = max(self.room, 0)
         cut = TRUNCATED if len(text) > limit else ""
-        return self._spend(quote(_valid(self._redacted(text, limit)) + cut))
+        return self._spend(quote(valid(self._redacted(text, limit)) + cut))
 
-    def _object(self, items: Iterable[tuple[object, object]], depth: int) -> str:
+    def _object(self, items: Collection[tuple[object, object]], depth: int) -> str:
         members: list[str] = []
         for key, value in list(islice(items, MAX_KEYS + 1)):  # at once: another thread may add a key
             if len(members) == MAX_KEYS or self.room <= 0:
@@ -167,7 +193,7 @@ class _Renderer:
             members.append(f"{member}:{self.render(value, depth + 1)}")
         return "{" + ",".join(members) + "}"
 
-    def _array(self, values: Iterable[object], depth: int) -> str:
+    def _array(self, values: Collection[object], depth: int) -> str:
         items: list[str] = []
         for value in values:
             if len(items) == MAX_ITEMS or self.room <= 0:
@@ -182,7 +208,8 @@ def _text_of(value: object) -> str:
     return text if text is not None else str.__str__(str(value))
 
 
-def _valid(text: str) -> str:
+def valid(text: str) -> str:
+    """`text` with each lone surrogate as U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -203,8 +230,9 @@ _SECRETS = (
     (("eyJ",), _NO_WORD, r"[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?"),
     (("Bearer ", "bearer ", "BEARER "), "", r"(?:[Bb]earer ){0,4}[A-Za-z0-9._~+/=*-]{4,}"),
     (("://",), "", r"""[^\s/@:"']*:[^\s/@"']+(?=@)"""),
+    ((";base64,",), "", r"[A-Za-z0-9+/=_-]{64,}"),  # no secret, but nothing to read either: a file in a data: URL
 )
-_KEPT = ("Bearer ", "bearer ", "BEARER ", "://")  # beginnings that tell nothing
+_KEPT = ("Bearer ", "bearer ", "BEARER ", "://", ";base64,")  # beginnings that tell nothing
 SECRET_MARKERS = tuple(marker for markers, _, _ in _SECRETS for marker in markers)
 SHORTEST_SECRET = len("://:a@")
 REDACTION_MARGIN = 1024
@@ -225,18 +253,30 @@ def _compile_secrets() -> Pattern[str]:
 
 
 def redact(text: str) -> str:
-    """`text` with API keys, bearer tokens, JWTs, passwords in URLs and private keys replaced by "[redacted]"."""
+    """`text` with API keys, bearer tokens, JWTs, passwords in URLs, private keys and the payload of data: URLs replaced
+    by "[redacted]".
+    """
+    return text if len(text) < SHORTEST_SECRET else _redact(text)[0]
+
+
+def _redact(text: str) -> tuple[str, int, int]:
+    """`text` without its secrets, and where in `text` the last of them is."""
     global _secrets
-    if len(text) < SHORTEST_SECRET:
-        return text
     for marker in SECRET_MARKERS:
         if marker in text:
             break
     else:
-        return text
+        return text, 0, 0
     if _secrets is None:
         _secrets = _compile_secrets()
-    return _secrets.sub(_replacement, text)
+    start = end = 0
+
+    def replaced(secret: Match[str]) -> str:
+        nonlocal start, end
+        start, end = secret.span()
+        return _replacement(secret)
+
+    return _secrets.sub(replaced, text), start, end
 
 
 def _replacement(secret: Match[str]) -> str:
@@ -244,12 +284,16 @@ def _replacement(secret: Match[str]) -> str:
     return next((kept for kept in _KEPT if text.startswith(kept)), "") + REDACTED
 
 
-def redact_within(text: str, limit: int) -> str:
+def redact_within(text: str, limit: int, *, is_cut: bool = False) -> str:
     """The first `limit` characters of `text`, redacted, at the cost of no more than that.
 
     A margin behind them is read too: a secret is known for one there, although the limit cuts it. What is left of the
-    margin itself goes, because nothing tells where a secret ends that is cut by its end.
+    margin itself goes, because nothing tells where a secret ends that is cut by its end; but not what stands for a
+    secret that began before it. It goes too from a text which is itself the beginning of a longer one (`is_cut`).
     """
-    if len(text) <= limit + REDACTION_MARGIN:
+    if len(text) <= limit + REDACTION_MARGIN and not is_cut:
         return redact(text)[:limit]
-    return redact(text[: limit + REDACTION_MARGIN])[:-REDACTION_MARGIN][:limit]
+    text = text[: limit + REDACTION_MARGIN]
+    margin = max(len(text) - REDACTION_MARGIN, 0)
+    redacted, start, end = _redact(text)
+    return redacted[: len(redacted) - len(text) + max(margin, end if start < margin else 0)][:limit]

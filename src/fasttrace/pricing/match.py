@@ -34,8 +34,11 @@ PROVIDERS = {
     "gcp.vertex_ai": "google",
     "mistral_ai": "mistral",
     "moonshot_ai": "moonshotai",
+    "novita_ai": "novita",
     "together_ai": "together",
+    "voyage_ai": "voyageai",
     "x_ai": "x-ai",
+    "z_ai": "zai",
 }
 
 # What callers and routers put before a model's own name, and the regions of Bedrock's inference profiles.

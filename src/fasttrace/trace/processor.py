@@ -49,13 +49,20 @@ class Processor:
     ) -> None:
         self.config = config
         self.recorder: Recorder = core.Recorder(self._start)
-        self.recorder.active = config.enabled
         self._core = core
+        self._tell_recorder()
         self._resolve_price = resolve_price
         self._exporter = exporter
         self._is_down = False
         self._begin()
         atexit.register(self._at_exit)
+
+    def _tell_recorder(self) -> None:
+        """What the recording path follows from the next call on."""
+        config, recorder = self.config, self.recorder
+        recorder.capture_input, recorder.capture_output = config.capture_input, config.capture_output
+        recorder.content_max_bytes = config.content_limit
+        recorder.active = config.enabled
 
     def _begin(self) -> None:
         """The state of a process that has recorded nothing."""
@@ -154,8 +161,18 @@ class Processor:
         )
 
     def shutdown(self, timeout_s: float | None = None) -> FlushResult:
-        """Stop recording, deliver within `timeout_s` (default: SHUTDOWN_TIMEOUT), spool the rest. Safe to repeat."""
+        """Stop recording, deliver within `timeout_s` (default: SHUTDOWN_TIMEOUT), spool the rest. Safe to repeat.
+
+        Streams that are still open become spans first, as they are; what is read of them later is not recorded.
+        """
         self._check_process()
+        try:
+            self._core.end_streams(self.recorder)
+        except Exception as error:
+            report("streams", "streams were still open and are not recorded: %s", error, exc_info=True)
+        return self._stop(timeout_s)
+
+    def _stop(self, timeout_s: float | None) -> FlushResult:
         self.recorder.active = False
         self._is_down = True
         atexit.unregister(self._at_exit)
@@ -164,18 +181,19 @@ class Processor:
     def reconfigure(self, config: Config, exporter: Exporter | None = None) -> None:
         """Use another configuration from the next span on; what was recorded is delivered under the present one.
 
-        The ring stays, unless another one is asked for. A processor that was shut down records again.
+        The ring stays, unless another one is asked for, as capturing content does. Calls and streams that are on their
+        way become spans under the new configuration. A processor that was shut down records again.
         """
         self._check_process()
         with self._lock:
             before, self.config, self._exporter = self.config, config, exporter
             if not self._is_changed(before):
-                self.shutdown(before.shutdown_timeout)
+                self._stop(before.shutdown_timeout)
             self._next_start_s = 0.0
             self._is_down = False
             atexit.unregister(self._at_exit)
             atexit.register(self._at_exit)
-            self.recorder.active = config.enabled
+            self._tell_recorder()
 
     def _is_changed(self, before: Config) -> bool:
         """Have the worker go on by the new configuration; False where it cannot, or there is none."""

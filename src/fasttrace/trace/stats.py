@@ -38,7 +38,8 @@ class Stats(NamedTuple):
     sent. dropped: spans by reason (`overwritten`: the ring was lapped before they were read, `busy`, `unstarted`: no
     ring to be had, `spool_full`: evicted from the spool, `too_large`, `discarded`: FASTTRACE_EXPORTER=none).
     replayed, evicted: spans sent from, and dropped from, the spool, those of other processes included.
-    content_lost: spans that kept their numbers but lost their texts. unpriced: models met that have no price.
+    content_lost: spans that kept their numbers but lost their texts, captured content included. unpriced: models met
+    that have no price. passed_streams: streamed calls whose chunks are not watched; each has a span of its own.
     ring_used and ring_slots: spans. backing: path of the ring's file, `anonymous`, or `none` before the first span.
     """
 

@@ -11,6 +11,7 @@ from .method import method, switch
 from .price import PriceTable
 from .recorder import Recorder
 from .ring import Ring
+from .stream import end_streams
 
 BACKEND = "pure"
 
@@ -22,6 +23,7 @@ __all__ = [
     "SpanContext",
     "clock_monotonic_ns",
     "clock_unix_ns",
+    "end_streams",
     "method",
     "new_context",
     "region_bytes",

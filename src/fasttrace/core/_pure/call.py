@@ -1,7 +1,7 @@
-"""One call of a patched method, from its arguments to its record. The Python half of csrc/python/{call,request}.c.
+"""One call of a patched method, from its arguments to its record. The Python half of csrc/python/call.c.
 
 It keeps to the same rules: a reader that fails costs a log line, an interrupt (KeyboardInterrupt and its kind) is never
-swallowed. What does not change between calls of one method to one host with one model is prepared once, as a record
+swallowed. What does not change between calls of one kind to one host with one model is prepared once, as a record
 template. Runs on the callers' threads.
 """
 
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._api import CURRENT, Endpoint
+from .._api import CURRENT, Endpoint, Router
 from .._report import report
-from .._text import clean, clip, exact_text, quote, render_param
+from .._text import exact_text
 from .context import clock_monotonic_ns, clock_unix_ns, new_context
 from .layout import (
-    CLIP_BYTES,
     DURATION_NS,
-    EMPTY_RECORD,
-    FLAG_OTHER_TIER,
+    FLAG_STREAM,
     FLAGS,
     NUMBER,
     PARENT_SPAN_ID,
@@ -30,38 +28,39 @@ from .layout import (
     TRACE_LO,
     USAGE_SOURCE,
 )
-from .recorder import STANDARD_TIERS, Recorder, add_json, set_field
-from .reply import Reading, read_fields, readings
+from .raw import watch_raw
+from .recorder import CANCELLED, ERROR, FROM_PROVIDER, HAS_INPUT_OR_OUTPUT, SUCCESS, Recorder, set_field
+from .request import Params, is_true
+from .route import Route, Routes
+from .stream import watch_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .._api import CallSpec
+    from .context import SpanContext
     from .ring import Ring
 
-TEMPLATES_MAX = 512
-MODEL_MAX = 256
-PARAMS_MAX = 256
-PARAM_MAX = 128
-PARAMS_ENTRY_MAX_BYTES = 1024
-HAS_USAGE = 1 << NUMBER["input_tokens"] | 1 << NUMBER["output_tokens"]
+ENDPOINTS_MAX = 16
 HAS_RETRIES = 1 << NUMBER["retries"]
-REQUEST_PARAMS = NUMBER["request_params"]
-PLAIN_SCALARS = frozenset((str, int, float, bool))
-SUCCESS, ERROR, CANCELLED = 1, 2, 4
-FROM_PROVIDER = 1
 
 
 class Call:
     """One call on its way: its record, its content, and the span that was current before."""
 
-    __slots__ = ("content", "context", "previous", "reply", "ring", "started_ns", "values")
+    __slots__ = ("content", "context", "is_foreign", "is_streamed", "previous", "ring", "route", "started_ns", "values")
+    context: SpanContext
+    previous: object
 
-    def __init__(self, ring: Ring, values: list[int], content: bytearray, reply: tuple[Reading, ...]) -> None:
+    def __init__(
+        self, ring: Ring, route: Route, values: list[int], content: bytearray, is_foreign: bool, is_streamed: bool
+    ) -> None:
         self.ring = ring
+        self.route = route
         self.values = values
         self.content = content
-        self.reply = reply
+        self.is_foreign = is_foreign
+        self.is_streamed = is_streamed
 
     def start(self) -> None:
         values = self.values
@@ -73,30 +72,28 @@ class Call:
         values[START_UNIX_NS] = clock_unix_ns()
         self.started_ns = clock_monotonic_ns()
 
-    def leave(self) -> None:
-        """Give the previous span back, if this one still is current: a coroutine may be closed in another context."""
+    def stop(self) -> None:
+        """Stop the clock, and give the previous span back, if this one still is current: a coroutine may be closed in
+        another context."""
         self.values[DURATION_NS] = clock_monotonic_ns() - self.started_ns
         if CURRENT.get() is self.context:
-            CURRENT.set(self.previous)
-        if self.context.retries:
-            self.values[RETRIES] = min(self.context.retries, 0xFFFF)
-            self.values[PRESENT] |= HAS_RETRIES
+            CURRENT.set(self.previous)  # type: ignore[arg-type]
 
 
 class Target:
-    """One patched method: its specification made ready, and the steps of a call."""
+    """One patched method: its routes, and the steps of a call."""
 
-    def __init__(self, original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> None:
+    def __init__(self, original: Callable[..., Any], spec: CallSpec | Router, recorder: Recorder) -> None:
         self.original = original
-        self.spec = spec
         self.recorder = recorder
         self.is_on = True
-        self.uses = {name: use for name, use in spec.request.items() if use != "ignored"}
-        self.endpoint_path = spec.endpoint
+        self.routes = Routes(spec) if isinstance(spec, Router) else None
+        self.route = Route(spec) if not isinstance(spec, Router) else None
+        # What all of a router's routes share.
+        self.spec: CallSpec = next(iter(spec.routes.values())) if isinstance(spec, Router) else spec
+        self.endpoint_path = self.spec.endpoint
         self.call: Callable[..., Any] | None = None  # what stands for the original
-        self.reply, self.foreign_reply = (readings(spec.reply, is_foreign) for is_foreign in (False, True))
-        self.params: dict[tuple[str, type, object], str] = {}
-        self.param_entries: dict[str, bytes] = {}
+        self.params = Params()
         self.endpoints: dict[int, tuple[object, Endpoint]] = {}
 
     # ---- the request's side ----
@@ -106,75 +103,55 @@ class Target:
         recorder = self.recorder
         if not (recorder.active and self.is_on):
             return None
-        ring = recorder.ring
-        if ring is None or not ring.alive[0]:
-            ring = recorder.ready()
-            if ring is None:
-                return None
         try:
-            return self._read_request(ring, args, kwargs)
+            route, bodies = self.route, [kwargs]
+            if self.routes is not None:
+                route, bodies = self.routes.find(args, kwargs)
+            if route is None:
+                return None
+            ring = recorder.ring
+            if ring is None or not ring.alive[0]:
+                ring = recorder.ready()
+                if ring is None:
+                    return None
+            return self._read_request(ring, route, args, kwargs, bodies)
         except Exception as error:  # the call goes on without a span
             report(error)
             return None
 
-    def _read_request(self, ring: Ring, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        use_of = self.uses.get
-        model = None
-        has_other_tier = False
+    def _read_request(
+        self, ring: Ring, route: Route, args: tuple[Any, ...], kwargs: dict[str, Any], bodies: list[dict[str, Any]]
+    ) -> Call:
         params: list[str] = []
-        for name, value in kwargs.items():
-            use = use_of(name)
-            if use is None:
-                continue
-            if use == "param" or use == "tier":
-                if use == "tier":
-                    has_other_tier = (exact_text(value) or "") not in STANDARD_TIERS
-                if type(value) in PLAIN_SCALARS:
-                    params.append(self.params.get((name, type(value), value)) or self._param(name, value))
-                elif issubclass(type(value), (str, int, float)):
-                    params += self._unusual_param(name, value)
-            elif use == "model":
-                model = value
-            elif use == "stream" and _is_true(value):
-                self.recorder.passed_streams += 1
-                return None
-        content = self._content(",".join(params)) if params else bytearray()
+        if len(bodies) == 1:
+            model, is_streamed, flags = self.params.read(route.uses, dict.items(bodies[0]), params)
+        else:
+            model, is_streamed, flags = self.params.read_bodies(route.uses, bodies, params)
+        if self.routes is not None:
+            wish = kwargs.get(self.routes.stream, False)
+            is_streamed = wish is not False and is_true(wish)
+        content = self.params.content(params)
         endpoint = self._endpoint(args)
-        values = self._template(ring, endpoint, model, content)
-        if has_other_tier:
-            values[FLAGS] |= FLAG_OTHER_TIER
-        is_foreign = endpoint is not None and endpoint.provider != self.spec.sdk
-        return Call(ring, values, content, self.foreign_reply if is_foreign else self.reply)
+        values = route.template(ring, endpoint, model, content)
+        if flags:
+            values[FLAGS] |= flags
+        is_foreign = endpoint is not None and endpoint.provider != route.spec.sdk
+        call = Call(ring, route, values, content, is_foreign, is_streamed or route.spec.always_streams)
+        if self.recorder.capture_input and route.content is not None and bodies:
+            self._capture(call, "input", route.content.input, bodies[0])
+        if call.is_streamed:
+            self._prepare_stream(call, bodies)
+        return call
 
-    def _content(self, params: str) -> bytearray:
-        """Content that opens with the request's parameters, whose entry is remembered."""
-        known = self.param_entries.get(params)
-        if known is not None:
-            return bytearray(known)
-        content = bytearray()
-        add_json(content, REQUEST_PARAMS, f"{{{params}}}".encode())
-        if 0 < len(content) <= PARAMS_ENTRY_MAX_BYTES:
-            if len(self.param_entries) >= PARAMS_MAX:
-                self.param_entries.clear()
-            self.param_entries[params] = bytes(content)
-        return content
-
-    def _param(self, name: str, value: str | int | float) -> str:
-        """`"name":value`, remembered: most callers send the same few. Not zero, which equals minus zero."""
-        member = f"{quote(name)}:{(render_param(value) or b'null').decode()}"
-        if value and len(member) <= PARAM_MAX and (type(value) is not str or len(value) <= PARAM_MAX):
-            if len(self.params) >= PARAMS_MAX:
-                self.params.clear()
-            self.params[name, type(value), value] = member
-        return member
-
-    def _unusual_param(self, name: str, value: str | int | float) -> tuple[str, ...]:
-        """An enumeration's member, a number of numpy's: a method of theirs that raises costs the parameter."""
+    def _prepare_stream(self, call: Call, bodies: list[dict[str, Any]]) -> None:
+        call.values[FLAGS] |= FLAG_STREAM
+        amend = call.route.spec.amend
+        if amend is None or self.routes is None or not bodies:
+            return
         try:
-            return (f"{quote(name)}:{(render_param(value) or b'null').decode()}",)
+            amend(bodies[0])
         except Exception as error:
             report(error)
-            return ()
 
     def _endpoint(self, args: tuple[Any, ...]) -> Endpoint | None:
         if not args:
@@ -186,7 +163,7 @@ class Target:
             known = self.endpoints.get(id(key))
             if known is not None and known[0] is key:
                 return known[1]
-            endpoint: Any = self.spec.resolve(key)
+            endpoint: Any = self.spec.resolve(key, args[0])
         except AttributeError:
             return None
         except Exception as error:  # the call is recorded without its host
@@ -199,57 +176,77 @@ class Target:
         return self._remember(key, Endpoint(exact_text(provider) or "", exact_text(address), number))
 
     def _remember(self, key: object, endpoint: Endpoint) -> Endpoint:
-        if len(self.endpoints) >= 16:
+        if len(self.endpoints) >= ENDPOINTS_MAX:
             self.endpoints.clear()
         self.endpoints[id(key)] = (key, endpoint)
         return endpoint
 
-    def _template(self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray) -> list[int]:
-        """A copy of the record with everything that is known before the call."""
-        if model is not None and type(model) is not str:
-            model = exact_text(model)
-        key = (self, endpoint, model)
-        known = ring.templates.get(key)
-        if known is not None:
-            return known[:]
-        values = EMPTY_RECORD[:]
-        before = len(content)
-        self._fill(ring, values, content, endpoint, model)
-        if len(content) == before and len(model or "") <= MODEL_MAX:  # the string table had room for all of it
-            if len(ring.templates) >= TEMPLATES_MAX:
-                ring.templates.clear()
-            ring.templates[key] = values[:]
-        return values
-
-    def _fill(self, ring: Ring, values: list[int], content: bytearray, endpoint: Endpoint | None, model: Any) -> None:
-        spec = self.spec
-        fields: dict[str, Any] = {"kind": spec.kind, "operation": spec.operation, "name": spec.operation}
-        if model is not None:
-            requested = clean(model, CLIP_BYTES["request_model"])
-            fields["request_model"] = requested.decode()
-            name = f"{spec.operation} ".encode() + requested
-            fields["name"] = clip(name, CLIP_BYTES["name"]).decode()
-        if endpoint is not None:
-            fields.update(provider=endpoint.provider, server_address=endpoint.address, server_port=endpoint.port)
-        for name_, value in fields.items():
-            set_field(ring, values, content, name_, value)
-
     # ---- the ending ----
 
-    def succeed(self, call: Call, reply: object) -> None:
-        call.leave()
-        values = call.values
-        values[STATUS] = SUCCESS
+    def succeed(self, call: Call, reply: Any) -> Any:
+        """The end of a call whose original returned; what the caller gets: the reply, or what watches it. A reply that
+        is read later is a call that ends later."""
+        call.stop()
+        if call.is_streamed or (self.routes is not None and type(reply) is not call.route.plain_type):
+            watched = self._watch(call, reply)
+            if watched is not None:
+                return watched
+        call.values[STATUS] = SUCCESS
         try:
-            if reply is not None:
-                read_fields(call.ring, values, call.content, 0, call.reply, reply)
-                if values[PRESENT] & HAS_USAGE:
-                    values[USAGE_SOURCE] = FROM_PROVIDER
+            self.read_reply(call, reply)
         finally:  # an interrupt goes on, and the call was made
-            self.recorder.push_call(call.ring, call.values, call.content)
+            self.push(call)
+        return reply
+
+    def _watch(self, call: Call, reply: Any) -> Any:
+        """None for a reply that is no more than that."""
+        watched, stream = None, call.route.stream
+        try:
+            if self.routes is not None:
+                if watch_raw(self, self.routes.raw, call, reply):
+                    return reply
+                if not call.is_streamed:
+                    call.route.plain_type = type(reply)
+            if call.is_streamed and stream is not None:
+                watched = watch_stream(self, call, stream, reply)
+        except Exception as error:
+            report(error)
+        if call.is_streamed and watched is None:
+            self.recorder.passed_streams += 1
+        return watched
 
     def fail(self, call: Call, error: BaseException) -> None:
-        call.leave()
+        call.stop()
+        try:
+            self.read_failure(call, error)
+        finally:
+            self.push(call)
+
+    def cancel(self, call: Call) -> None:
+        call.stop()
+        call.values[STATUS] = CANCELLED
+        self.push(call)
+
+    # ---- the steps of an ending ----
+
+    def read_reply(self, call: Call, reply: Any) -> None:
+        """The reply's nodes into the span, its content where that is captured."""
+        if reply is not None:
+            read, readings = call.route.readers[call.is_foreign]
+            read(call.ring, call.values, call.content, 0, readings, reply)
+        if call.values[PRESENT] & HAS_INPUT_OR_OUTPUT:
+            call.values[USAGE_SOURCE] = FROM_PROVIDER
+        if self.recorder.capture_output and call.route.content is not None:
+            self._capture(call, "output", call.route.content.output, reply)
+
+    def _capture(self, call: Call, field: str, read: Callable[[Any, int], bytes | None], source: Any) -> None:
+        try:
+            set_field(call.ring, call.values, call.content, field, read(source, self.recorder.content_max_bytes))
+        except Exception as error:
+            report(error)
+
+    def read_failure(self, call: Call, error: BaseException) -> None:
+        """What the exception tells, into the span."""
         call.values[STATUS] = ERROR
         try:
             fields: Mapping[str, Any] = self.spec.failure(error)
@@ -257,19 +254,10 @@ class Target:
                 set_field(call.ring, call.values, call.content, name, value)
         except Exception as unread:  # the user's exception goes on
             report(unread)
-        finally:
-            self.recorder.push_call(call.ring, call.values, call.content)
 
-    def cancel(self, call: Call) -> None:
-        call.leave()
-        call.values[STATUS] = CANCELLED
+    def push(self, call: Call) -> None:
+        context = call.context
+        if context.retries or context.attempts > 1:
+            call.values[RETRIES] = min(context.retries or context.attempts - 1, 0xFFFF)
+            call.values[PRESENT] |= HAS_RETRIES
         self.recorder.push_call(call.ring, call.values, call.content)
-
-
-def _is_true(value: Any) -> bool:
-    """As the SDK asks it; its "not given" is false. A value that cannot be asked is not a wish to stream."""
-    try:
-        return bool(value)
-    except Exception as error:
-        report(error)
-        return False

@@ -90,16 +90,16 @@ def _ids_of_child() -> _Ids:
 
 
 class SpanContext:
-    """Identity of a span, and what children and retries need of it. Immutable but for `retries`."""
+    """Identity of a span, and what children and retries need of it. Immutable but for the two counts."""
 
-    __slots__ = ("id", "parent", "retries", "trace_hi", "trace_lo")
+    __slots__ = ("attempts", "id", "parent", "retries", "trace_hi", "trace_lo")
 
     def __init__(self, trace_hi: int, trace_lo: int, span_id: int, parent: int) -> None:
         self.trace_hi = trace_hi
         self.trace_lo = trace_lo
         self.id = span_id
         self.parent = parent
-        self.retries = 0
+        self.retries = self.attempts = 0
 
     @property
     def trace_id(self) -> str:

@@ -15,7 +15,7 @@ from .call import Call, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._api import CallSpec
+    from .._api import CallSpec, Router
     from .recorder import Recorder
 
 TARGET = "_fasttrace_target"  # attribute of a method
@@ -64,8 +64,7 @@ async def _drive(target: Target, call: Call, unstarted: _Unstarted) -> Any:
     except BaseException as error:
         target.fail(call, error)
         raise
-    target.succeed(call, reply)
-    return reply
+    return target.succeed(call, reply)
 
 
 def _plain(target: Target) -> Callable[..., Any]:
@@ -82,8 +81,7 @@ def _plain(target: Target) -> Callable[..., Any]:
         except BaseException as error:
             target.fail(prepared, error)
             raise
-        target.succeed(prepared, reply)
-        return reply
+        return target.succeed(prepared, reply)
 
     return call
 
@@ -105,8 +103,7 @@ def _asynchronous(target: Target) -> Callable[..., Any]:
             raise
         if not isinstance(coroutine, CoroutineType):
             prepared.start()
-            target.succeed(prepared, coroutine)
-            return coroutine
+            return target.succeed(prepared, coroutine)
         driven: Any = _drive(target, prepared, _Unstarted(coroutine))
         driven.__name__, driven.__qualname__ = coroutine.__name__, coroutine.__qualname__
         return driven
@@ -123,17 +120,26 @@ def _coroutine_function(target: Target) -> Callable[..., Any]:
         prepared = target.prepare(args, kwargs)
         if prepared is None:
             return await original(*args, **kwargs)
-        return await _drive(target, prepared, _Unstarted(original(*args, **kwargs)))
+        prepared.start()
+        try:
+            reply = await original(*args, **kwargs)
+        except GeneratorExit:
+            target.cancel(prepared)
+            raise
+        except BaseException as error:
+            target.fail(prepared, error)
+            raise
+        return target.succeed(prepared, reply)
 
     return call
 
 
-def method(original: Callable[..., Any], spec: CallSpec, recorder: Recorder) -> Any:
+def method(original: Callable[..., Any], spec: CallSpec | Router, recorder: Recorder) -> Any:
     """The function that stands for `original` and records every call of it."""
     import inspect
 
     target = Target(original, spec, recorder)
-    if not spec.is_async:
+    if not target.spec.is_async:
         call = _plain(target)
     elif inspect.iscoroutinefunction(original):
         call = _coroutine_function(target)

@@ -20,7 +20,7 @@ Two ways in. `record()` takes fields by wire name, for spans made in Python. A c
 loop around it. Checks: exact int only (a mock's attribute is not a number), text must be str, JSON must be bytes, an
 unknown code or a number that does not fit is left out; a subclass of str counts as its text, without its methods.
 `push_call` takes the requested model where no other answered, leaves out a `request_model` that equals `model_id`,
-finds the cost, pushes, and wakes the exporter.
+finds the cost (of a partial usage there is none), pushes, and wakes the exporter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._api import KINDS
+from .._api import KINDS, STATUSES, USAGE_SOURCES
 from .._report import report
 from .._text import clean, exact_text
 from .layout import (
@@ -48,6 +48,7 @@ from .layout import (
     FIRST_FIRST,
     FIRST_STRING,
     FIRSTS,
+    FLAG_OTHER_RATE,
     FLAG_OTHER_TIER,
     FLAG_STREAM,
     FLAG_UNPRICED,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 
     from .._api import Price
     from .context import SpanContext
+    from .stream import Watch
 
     Setter = Callable[[Ring, list[int], bytearray, int, Any, Any], None]
 
@@ -88,8 +90,10 @@ _entries: dict[tuple[int, str], bytes] = {}  # of lists' texts: reasons to finis
 COUNT_OF_ONE = (1).to_bytes(8, sys.byteorder)
 TAG_BYTES, pack_tag = TAG.size, TAG.pack
 LLM = 1 + KINDS.index("llm")
+SUCCESS, ERROR, TIMEOUT, CANCELLED, INCOMPLETE, ABORTED = range(1, 1 + len(STATUSES))
+FROM_PROVIDER, ESTIMATED, PARTIAL = range(1, 1 + len(USAGE_SOURCES))
 HAS_OUTPUT = 1 << NUMBER["output_tokens"]
-STANDARD_TIERS = frozenset(("", "default", "standard", "auto", "on_demand"))
+STANDARD_TIERS = frozenset(("", "default", "standard", "auto", "on_demand", "ON_DEMAND"))
 PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT, TIER_AT = (
     FIRST_STRING + RECORD_STRINGS.index(name)
     for name in ("provider", "model_id", "request_model", "price_version", "service_tier")
@@ -98,6 +102,7 @@ VERSION_STRING = VERSION_AT - FIRST_STRING
 MODEL_NUMBER, REQUEST_MODEL_NUMBER = NUMBER["model_id"], NUMBER["request_model"]
 CONTENT_CUT = 1  # in CONTENT_LENGTH before the push, which counts it and sets the length
 HAS_COST = 1 << NUMBER["cost_usd"]
+HAS_INPUT_OR_OUTPUT = HAS_INPUT | HAS_OUTPUT
 HAS_INPUT_OR_COST = HAS_INPUT | HAS_COST
 COST_LOCAL, COST_PROVIDER = 1, 2
 REPORTED_COST_MAX_USD = 9007.0  # 2^53 pico-USD: up to here the product with 1e12 is exact to a float's last digit
@@ -203,7 +208,7 @@ def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, li
     text = value if type(value) is str else exact_text(value)
     if text is None:
         return
-    data = clean(text, limit)
+    data = text.encode() if len(text) <= limit and text.isascii() else clean(text, limit)
     entry = pack_tag(number, 0, len(data)) + data
     if len(content) + len(entry) <= CONTENT_MAX_BYTES:
         content += entry
@@ -211,21 +216,22 @@ def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, li
         values[CONTENT_LENGTH] = CONTENT_CUT
 
 
-def _remember(number: int, text: Any, entry: bytes) -> None:
-    if entry and type(text) is str and len(text) <= REMEMBERED_TEXT_CHARACTERS:
+def _remember(number: int, text: str, entry: bytes) -> None:
+    if entry and len(text) <= REMEMBERED_TEXT_CHARACTERS:
         if len(_entries) >= REMEMBERED_ENTRIES:
             _entries.clear()
         _entries[number, text] = entry
 
 
 def _set_list(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
-    known = _entries.get((number, value)) if type(value) is str else None
+    text = exact_text(value)
+    known = None if text is None else _entries.get((number, text))
     if known is not None and len(content) + len(known) <= CONTENT_MAX_BYTES:
         content += known
-    elif issubclass(type(value), str):
+    elif text is not None:
         start = len(content)
-        _set_text(ring, values, content, number, limit, value)
-        _remember(number, value, bytes(content[start:]))
+        _set_text(ring, values, content, number, limit, text)
+        _remember(number, text, bytes(content[start:]))
     elif issubclass(type(value), (list, tuple)):
         for text in tuple(value):
             _set_text(ring, values, content, number, limit, text)
@@ -305,6 +311,9 @@ class Recorder:
         self.wake_fd = -1
         self.dropped_unstarted = 0
         self.passed_streams = 0
+        self.capture_input = self.capture_output = False
+        self.content_max_bytes = 65_536
+        self.open_watches: dict[int, Watch] = {}  # replies that end later, by their watches' ids
         self._start = start
 
     def reset_counts(self) -> None:
@@ -358,7 +367,7 @@ class Recorder:
             values[MODEL_AT] = values[REQUEST_MODEL_AT]
         if values[REQUEST_MODEL_AT] == values[MODEL_AT]:
             values[REQUEST_MODEL_AT] = 0
-        if values[PRESENT] & HAS_INPUT_OR_COST == HAS_INPUT:
+        if values[PRESENT] & HAS_INPUT_OR_COST == HAS_INPUT and values[USAGE_SOURCE] != PARTIAL:
             self._price(ring, values, content)
         try:
             outcome = ring.push(values, content)
@@ -377,7 +386,7 @@ class Recorder:
     def _price(self, ring: Ring, values: list[int], content: bytearray) -> None:
         """Cost from the table, or the flag that asks the exporter thread for it. The list's prices are the standard
         tier's; flex, priority, batch and unknown tiers have others. An answer of unknown length has no cost."""
-        if values[KIND] == LLM and not values[PRESENT] & HAS_OUTPUT:
+        if (values[KIND] == LLM and not values[PRESENT] & HAS_OUTPUT) or values[FLAGS] & FLAG_OTHER_RATE:
             return
         tier = ring.text_of.get(values[TIER_AT], "")
         if ring.is_full and not tier:

@@ -1,0 +1,154 @@
+"""A raw response of a stream that nobody parses: a gateway passes its bytes on, and its usage is known all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import weakref
+from typing import Any
+
+import pytest
+from openai_calls import DONE, MESSAGES, MODEL, ask, chunk, final_chunk, openai, text_chunks, whole_stream
+from tests.conftest import server_sent_event
+
+BODY = b"".join(server_sent_event(piece) for piece in whole_stream())
+
+
+def raw(client: Any, **changes: Any) -> Any:
+    return client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True, **changes)
+
+
+def streaming(client: Any) -> Any:
+    return client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES, stream=True)
+
+
+def assert_whole(span: Any) -> None:
+    assert (span["status"], span["stream"], span["usage_source"]) == ("success", True, "provider")
+    assert (span["model_id"], span["response_id"], span["finish_reasons"]) == (MODEL, "chatcmpl-1", ["stop"])
+    assert (span["input_tokens"], span["output_tokens"], span["chunks"]) == (100, 20, 6)
+    assert 0 < span["first_chunk_ms"] <= span["first_token_ms"] == span["first_text_ms"] <= span["duration_ms"]
+
+
+@pytest.mark.parametrize("reading", ["iter_bytes", "iter_lines", "iter_text"])
+def test_a_streaming_response_that_is_passed_on(provider: Any, patched_openai: Any, mode: str, reading: str) -> None:
+    provider.stream(whole_stream())
+
+    async def pass_on(response: Any) -> list[Any]:
+        return [piece async for piece in getattr(response, reading)()]
+
+    use = pass_on if mode == "async" else lambda response: list(getattr(response, reading)())
+    pieces = ask(provider, mode, streaming, use)
+    if reading == "iter_lines":
+        assert [line for line in pieces if line] == [line for line in BODY.decode().splitlines() if line]
+    else:
+        assert (b"" if reading == "iter_bytes" else "").join(pieces) == (
+            BODY if reading == "iter_bytes" else BODY.decode()
+        )
+    assert_whole(patched_openai.span())
+
+
+def test_a_raw_response_that_is_passed_on(provider: Any, patched_openai: Any) -> None:
+    """Its span ends with its bytes, while the response is still there."""
+    provider.stream(whole_stream())
+    with openai.OpenAI(api_key="k", base_url=provider.url) as client:
+        response = raw(client)
+        before = set(vars(response.http_response))
+        assert b"".join(response.http_response.iter_bytes()) == BODY
+        assert_whole(patched_openai.span())
+        assert before - set(vars(response.http_response)) == {"iter_bytes"}
+    del response
+    assert patched_openai.spans() == []
+
+
+def test_a_body_that_is_read_at_once(provider: Any, patched_openai: Any) -> None:
+    provider.stream(whole_stream())
+    assert ask(provider, "sync", streaming, lambda response: response.read()) == BODY
+    span = patched_openai.span()
+    assert (span["input_tokens"], span["output_tokens"], span["chunks"]) == (100, 20, 6)
+
+
+def test_events_that_come_in_pieces_are_put_together(provider: Any, patched_openai: Any) -> None:
+    cuts = range(0, len(BODY), 7)
+    provider.stream([BODY[at : at + 7] for at in cuts])
+    assert b"".join(ask(provider, "sync", streaming, lambda response: list(response.iter_bytes(5)))) == BODY
+    assert_whole(patched_openai.span())
+
+
+def test_a_body_that_is_left_early_is_partial(provider: Any, patched_openai: Any) -> None:
+    provider.stream(whole_stream())
+    with openai.OpenAI(api_key="k", base_url=provider.url) as client:
+        with streaming(client) as response:
+            next(response.iter_lines())
+        del response
+    gc.collect()
+    span = patched_openai.span()
+    assert (span["status"], span["usage_source"], span["model_id"]) == ("incomplete", "partial", MODEL)
+    assert "input_tokens" not in span
+
+
+def test_what_is_parsed_is_not_overheard(provider: Any, patched_openai: Any) -> None:
+    provider.stream(whole_stream())
+    with openai.OpenAI(api_key="k", base_url=provider.url) as client:
+        response = raw(client)
+        stream = response.parse()
+        assert "iter_bytes" not in vars(response.http_response)
+        assert len(list(stream)) == 6
+    assert_whole(patched_openai.span())
+
+
+@pytest.mark.parametrize(
+    "line", [b"data: {", b'data: {"model": 3, "choices": 7}', b"data: []", b"\xff\xfe", b"x" * 3_000_000]
+)
+def test_lines_that_tell_nothing_pass(provider: Any, patched_openai: Any, line: bytes) -> None:
+    provider.stream([line + b"\n\n", *text_chunks(), final_chunk(), DONE])
+    read = ask(provider, "sync", streaming, lambda response: sum(map(len, response.iter_bytes())))
+    assert read == len(BODY) + len(line) + 2
+    span = patched_openai.span()
+    assert (span["input_tokens"], span["output_tokens"]) == (100, 20)
+
+
+def test_an_overheard_response_is_not_kept_alive(provider: Any, patched_openai: Any, unraisable: list[Any]) -> None:
+    provider.stream(whole_stream())
+    gc.collect()
+    gc.disable()
+    try:
+        with openai.OpenAI(api_key="k", base_url=provider.url) as client:
+            response = raw(client).http_response
+            for _ in response.iter_bytes():
+                break
+            gone = weakref.ref(response)
+            response.close()
+            del response
+            assert gone() is None
+    finally:
+        gc.enable()
+    assert patched_openai.span()["status"] == "incomplete"
+    assert unraisable == []
+
+
+def test_an_abandoned_asynchronous_body_is_closed_by_the_loop(
+    provider: Any, patched_openai: Any, unraisable: list[Any]
+) -> None:
+    provider.stream(whole_stream())
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.url) as client:
+            response = await raw(client)
+            async for _ in response.http_response.aiter_lines():
+                break
+            del response
+            gc.collect()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert patched_openai.span()["status"] == "incomplete"
+    assert unraisable == []
+
+
+def test_the_content_of_what_passes_is_put_together(provider: Any, patched_openai: Any) -> None:
+    patched_openai.recorder.capture_output = True
+    provider.stream([chunk({"role": "assistant", "content": "Hel"}), chunk({"content": "lo"}, "stop"), DONE])
+    ask(provider, "sync", streaming, lambda response: list(response.iter_lines()))
+    (choice,) = patched_openai.span()["output"]
+    assert json.dumps(choice["message"]["content"]) == '"Hello"'
