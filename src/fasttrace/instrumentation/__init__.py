@@ -36,8 +36,33 @@ def _openai() -> list[Patch]:
     return openai.patches(_method, core.switch)
 
 
-# Package → its table of patches, asked for when the package has been imported.
-SDKS = {"openai": _openai}
+def _anthropic() -> list[Patch]:
+    from fasttrace.instrumentation import anthropic
+
+    return anthropic.patches(_method, core.switch)
+
+
+def _google_genai() -> list[Patch]:
+    from fasttrace.instrumentation import google
+
+    return google.patches(_method, core.switch)
+
+
+def _google_generativeai() -> list[Patch]:
+    from fasttrace.instrumentation import google_legacy
+
+    return google_legacy.patches(_method, core.switch)
+
+
+# Name → its table of patches, asked for when the package has been imported.
+SDKS = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "google_genai": _google_genai,
+    "google_generativeai": _google_generativeai,
+}
+# Name → package, where the two differ.
+PACKAGES = {"google_genai": "google.genai", "google_generativeai": "google.generativeai"}
 
 
 def _instrumentation(name: str) -> Instrumentation:
@@ -45,7 +70,7 @@ def _instrumentation(name: str) -> Instrumentation:
         raise ValueError(f"no instrumentation for {name!r}; there is one for: {', '.join(SDKS)}")
     with _lock:
         if name not in _instrumentations:
-            _instrumentations[name] = Instrumentation(name, SDKS[name])
+            _instrumentations[name] = Instrumentation(PACKAGES.get(name, name), SDKS[name])
         return _instrumentations[name]
 
 
