@@ -9,9 +9,11 @@ import urllib.request
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import anthropic
 import openai
 import pytest
 import zstandard
+from google import genai
 
 from fasttrace.cli.loopback import KEY, Collector, Provider
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG = "You are helpful. " * 60
-TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+SCHEMA: Any = {"type": "object", "properties": {}}
+TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": SCHEMA}}
 
 
 @pytest.fixture
@@ -105,6 +108,89 @@ def test_a_flaky_model_answers_the_second_time(client: openai.OpenAI, provider: 
     assert len(provider.requests) == 2
 
 
+# ---- the other APIs
+
+
+@pytest.fixture
+def claude(provider: Provider) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=provider.root_url, api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def message(client: anthropic.Anthropic, model: str = "claude-haiku-4-5", **more: Any) -> Any:
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    return client.messages.create(model=model, messages=messages, **{"max_tokens": 100, "system": LONG, **more})
+
+
+def test_messages_have_all_their_input_in_parts(claude: anthropic.Anthropic) -> None:
+    first, second = message(claude), message(claude)
+    assert (first.model, first.stop_reason) == ("claude-haiku-4-5-20251001", "end_turn")
+    assert first.usage.cache_read_input_tokens == 0
+    assert second.usage.cache_read_input_tokens > 0
+    assert first.usage.input_tokens == second.usage.input_tokens + second.usage.cache_read_input_tokens
+    assert message(claude, max_tokens=2).stop_reason == "max_tokens"
+
+
+@pytest.mark.parametrize("tools", [[], [{"name": "look_up", "input_schema": SCHEMA}]])
+def test_a_stream_of_messages_is_the_plain_one_in_pieces(claude: anthropic.Anthropic, tools: Any) -> None:
+    with claude.messages.stream(
+        model="claude-haiku-4-5", messages=[{"role": "user", "content": "Hello"}], max_tokens=100, tools=tools
+    ) as stream:
+        whole = stream.get_final_message()
+    plain = message(claude, system="", tools=tools)
+    assert [block.type for block in whole.content] == [block.type for block in plain.content]
+    assert whole.stop_reason == plain.stop_reason
+    assert whole.usage.output_tokens == plain.usage.output_tokens
+
+
+def test_errors_of_messages_are_the_sdks_own(provider: Provider, claude: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.RateLimitError, match="rate_limit_error"):
+        message(claude, "gpt-4-turbo")
+    with pytest.raises(anthropic.AuthenticationError):
+        message(claude.with_options(api_key="sk-other"))
+    with pytest.raises(anthropic.NotFoundError):
+        claude.messages.count_tokens(model="claude-haiku-4-5", messages=[{"role": "user", "content": "Hello"}])
+
+
+@pytest.fixture
+def gemini(provider: Provider) -> Any:
+    return genai.Client(api_key=KEY, http_options={"base_url": provider.root_url})
+
+
+def test_gemini_answers_with_thoughts_and_cached_tokens(gemini: Any) -> None:
+    ask: Any = {"model": "gemini-2.5-flash", "contents": "Hello", "config": {"system_instruction": LONG}}
+    first, second = (gemini.models.generate_content(**ask) for _ in range(2))
+    assert first.model_version == "gemini-2.5-flash"
+    assert first.usage_metadata.thoughts_token_count > 0
+    assert first.usage_metadata.cached_content_token_count is None
+    assert 0 < second.usage_metadata.cached_content_token_count < second.usage_metadata.prompt_token_count
+
+
+def test_gemini_streams_the_same_and_ends_with_all_of_the_usage(gemini: Any) -> None:
+    ask: Any = {"model": "gemini-2.5-flash", "contents": "Hello"}
+    plain, chunks = gemini.models.generate_content(**ask), list(gemini.models.generate_content_stream(**ask))
+    assert "".join(chunk.text for chunk in chunks).split() == plain.text.split()
+    assert chunks[-1].usage_metadata.total_token_count == plain.usage_metadata.total_token_count
+    assert chunks[-1].candidates[0].finish_reason == "STOP"
+
+
+def test_gemini_calls_the_function_it_is_given(gemini: Any) -> None:
+    tools: Any = [{"function_declarations": [{"name": "look_up"}]}]
+    for reply in (
+        gemini.models.generate_content(model="gemini-2.5-flash", contents="Hello", config={"tools": tools}),
+        *gemini.models.generate_content_stream(model="gemini-2.5-flash", contents="Hello", config={"tools": tools}),
+    ):
+        assert [call.name for call in reply.function_calls] == ["look_up"]
+
+
+def test_errors_of_gemini_are_the_sdks_own(gemini: Any) -> None:
+    with pytest.raises(genai.errors.ClientError, match="RESOURCE_EXHAUSTED"):
+        gemini.models.generate_content(model="gpt-4-turbo", contents="Hello")
+    with pytest.raises(genai.errors.ClientError) as caught:
+        gemini.models.embed_content(model="gemini-embedding-001", contents="Hello")
+    assert caught.value.code == 404
+
+
 # ---- collector
 
 LINES = b'{"cost_usd":0.000000000001}\n{"cost_usd":2}\n'
@@ -122,7 +208,9 @@ def post(collector: Collector, body: bytes, encoding: str = "", batch_id: str = 
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("zstd", zstandard.compress(LINES)), ("gzip", gzip.compress(LINES)), ("", LINES)]
+    ("encoding", "body"),
+    [("zstd", zstandard.compress(LINES)), ("gzip", gzip.compress(LINES)), ("", LINES)],
+    ids=["zstd", "gzip", "none"],
 )
 def test_a_batch_is_decoded_and_kept(encoding: str, body: bytes) -> None:
     with Collector() as collector:

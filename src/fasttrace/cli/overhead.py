@@ -1,9 +1,10 @@
 """What fasttrace adds to a call, measured on this machine: `python -m fasttrace.cli.overhead` prints it as JSON.
 
-The SDK's `chat.completions.create` is replaced by a function that returns a ready reply, and that is called in turns
-with and without fasttrace around it: rounds of calls, CPU time of the calling thread, the median of the rounds. The
-SDK's own work would hide the figure: its jitter from process to process is larger than what is added. That work is
-measured too, HTTP left out, for the proportion. The core is the one the process loaded (FASTTRACE_PURE).
+The client's `request`, which every call goes through and which is what fasttrace patches, is replaced by a function
+that returns a ready reply, and that is called in turns with and without fasttrace around it: rounds of calls, CPU time
+of the calling thread, the median of the rounds. The SDK's own work would hide the figure: its jitter from process to
+process is larger than what is added. That work is measured too, HTTP left out, for the proportion. The core is the one
+the process loaded (FASTTRACE_PURE).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +30,7 @@ CALLS_PER_ROUND = 200
 SDK_CALLS = 500
 FLUSH_S = 0.5
 LIMIT_S = 90
+REQUEST: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 REPLY = {
     "id": "chatcmpl-overhead",
     "object": "chat.completion",
@@ -59,28 +62,32 @@ class Overhead(NamedTuple):
 def measure() -> Overhead:
     """Measure in this process, configured by its environment. The SDK is of no use in it afterwards."""
     import openai
+    from openai._base_client import SyncAPIClient
+    from openai._models import FinalRequestOptions
     from openai.types.chat import ChatCompletion
 
     reply = ChatCompletion.model_validate(REPLY)
-    completions = openai.OpenAI(api_key="sk-none").chat.completions
+    client = openai.OpenAI(api_key="sk-none")
     fasttrace.uninstrument("openai")
-    sdk_us = _sdk_us(completions, reply)
+    sdk_us = _sdk_us(client.chat.completions, reply)
+    options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data=dict(REQUEST))
 
-    def create(self: object, **request: object) -> object:
+    def request(self: object, cast_to: object, options: object, *, stream: bool = False, stream_cls: Any = None) -> Any:
         return reply
 
-    setattr(type(completions), "create", create)  # noqa: B010 - a method, to mypy
+    setattr(SyncAPIClient, "request", request)  # noqa: B010 - a method, to mypy
     fasttrace.instrument("openai")
-    added_us = _added_us(MethodType(create, completions), completions.create)
+    arguments = (ChatCompletion, options)
+    added_us = _added_us(partial(MethodType(request, client), *arguments), partial(client.request, *arguments))
     return Overhead(fasttrace.backend(), added_us, sdk_us, ROUNDS * CALLS_PER_ROUND)
 
 
 def _sdk_us(completions: Any, reply: object) -> float:
     completions._post = lambda *_, **__: reply
-    return statistics.median(_cpu_us(completions.create, 1) for _ in range(SDK_CALLS))
+    return statistics.median(_cpu_us(partial(completions.create, **REQUEST), 1) for _ in range(SDK_CALLS))
 
 
-def _added_us(plain: Callable[..., Any], traced: Callable[..., Any]) -> float:
+def _added_us(plain: Callable[[], Any], traced: Callable[[], Any]) -> float:
     differences = []
     gc.collect()
     gc.disable()
@@ -91,11 +98,10 @@ def _added_us(plain: Callable[..., Any], traced: Callable[..., Any]) -> float:
     return statistics.median(differences)
 
 
-def _cpu_us(create: Callable[..., Any], calls: int) -> float:
-    messages = [{"role": "user", "content": "Hello"}]
+def _cpu_us(call: Callable[[], Any], calls: int) -> float:
     began_ns = time.thread_time_ns()
     for _ in range(calls):
-        create(model="gpt-4o-mini", messages=messages)
+        call()
     return (time.thread_time_ns() - began_ns) / calls / 1000
 
 
