@@ -1,4 +1,4 @@
-"""A core with a ring of its own, and the provider that stands in for a real one."""
+"""A core with a ring of its own, and the methods that its tables replace."""
 
 from __future__ import annotations
 
@@ -7,40 +7,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fasttrace.core._api import Price, RingOwner, RingShape
-from fasttrace.instrumentation import openai as table
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 CORES = ("native", "pure")
-CHAT, ASYNC_CHAT = "Completions.create", "AsyncCompletions.create"
-REPLY: dict[str, Any] = {
-    "id": "chatcmpl-CkU2p7vXqJm3bTzYw5LdRn8sHfGe",
-    "object": "chat.completion",
-    "created": 1767225600,
-    "model": "gpt-4o-mini-2024-07-18",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "The Danube, the Rhine and the Po.", "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {
-        "prompt_tokens": 1200,
-        "completion_tokens": 348,
-        "total_tokens": 1548,
-        "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 64,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    },
-    "service_tier": "default",
-    "system_fingerprint": "fp_0ba0d124f1",
+PRICES = {
+    ("openai", "gpt-4o-mini-2024-07-18"): Price(150_000, 75_000, 150_000, 150_000, output=600_000),
+    ("anthropic", "claude-sonnet-4-5-20250929"): Price(3_000_000, 300_000, 3_750_000, 6_000_000, output=15_000_000),
+    ("gcp.gemini", "gemini-2.5-flash"): Price(300_000, 75_000, output=2_500_000),
 }
 
 
@@ -55,7 +30,8 @@ class Rig:
         self.recorder.ring = self.ring
         self.recorder.active = True
         self.prices = self.core.PriceTable()
-        self.prices.put("openai", "gpt-4o-mini-2024-07-18", Price(150_000, 75_000, 150_000, 150_000, output=600_000))
+        for (provider, model), price in PRICES.items():
+            self.prices.put(provider, model, price)
         self.recorder.prices = self.prices
         self.recorder.price_version = "2026-01-01+benchmark"
 
@@ -67,19 +43,15 @@ class Rig:
             self.ring.acknowledge(batch.next_ticket)
         return drained
 
-    def recording(self, path: str, original: Any) -> Any:
-        """The callable that stands for a method of the openai table, around an original of ours."""
+    def lines(self) -> list[bytes]:
+        """What was recorded since the last look, as lines of JSON."""
+        batch = self.ring.read(8192, 8 << 20)
+        lines = batch.encode(self.prices, self.recorder.price_version, b"").splitlines()
+        self.ring.acknowledge(batch.next_ticket)
+        return list(lines)
+
+    def recording(self, sdk: str, path: str, original: Any) -> Any:
+        """The callable that stands for a method of an SDK's table, around an original of ours."""
+        table = importlib.import_module(f"fasttrace.instrumentation.{sdk}")
         found = table.patches(lambda function, spec: self.core.method(function, spec, self.recorder), lambda *_: None)
         return next(patch for patch in found if patch.path == path).replace(original)
-
-
-def completions(create: Any, client: Any, resource: type) -> Any:
-    """An instance of an SDK's resource class whose `create` is the one given: what users hold, without the HTTP."""
-    return type("Completions", (resource,), {"create": create})(client)
-
-
-def parsed_reply() -> Any:
-    """The reply as the SDK gives it to the user."""
-    from openai.types.chat import ChatCompletion
-
-    return ChatCompletion.model_validate(REPLY)

@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import process
-from rig import parsed_reply
-from timing import REQUEST
+import sdks
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -26,20 +25,21 @@ def resident_kib() -> float:
 def growth() -> dict[str, float]:
     """Runs in a process of its own. The method that is recorded returns a ready reply; the ring never fills."""
     import openai
-    from openai.resources.chat.completions import Completions
+    from openai._base_client import SyncAPIClient
+    from openai.types.chat import ChatCompletion
 
     import fasttrace
 
-    reply: Any = parsed_reply()
     fasttrace.uninstrument("openai")
-    Completions.create = lambda self, **kw: reply  # type: ignore[method-assign, assignment]
+    SyncAPIClient.request = sdks.returning(sdks.openai_reply())  # type: ignore[method-assign, assignment]
     fasttrace.instrument("openai")
-    chat: Any = openai.OpenAI(api_key="sk-none").chat.completions
+    client: Any = openai.OpenAI(api_key="sk-none")
+    options = sdks.openai_options()
 
     def call(times: int) -> None:
         for _ in range(times // PIECE):
             for _ in range(PIECE):
-                chat.create(**REQUEST)
+                client.request(ChatCompletion, options, stream=False, stream_cls=None)
             fasttrace.flush(10)
         gc.collect()
 

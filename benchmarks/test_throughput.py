@@ -8,7 +8,6 @@ Spans are delivered during the phases that record them.
 
 from __future__ import annotations
 
-import importlib
 import json
 import statistics
 import time
@@ -16,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import process
-from rig import REPLY
-from timing import REQUEST
+import replies
+from sdks import REQUEST, http_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +32,8 @@ def stubbed_client() -> Any:
     """The SDK's client over its own HTTP library, whichever that is, without a socket."""
     import openai
 
-    library: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-    body = json.dumps(REPLY).encode()
+    library = http_library(openai)
+    body = json.dumps(replies.OPENAI).encode()
     headers = {"content-type": "application/json"}
     transport = library.MockTransport(lambda _: library.Response(200, content=body, headers=headers))
     return openai.OpenAI(api_key="sk-none", http_client=library.Client(transport=transport))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from sdks import REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +20,6 @@ if TYPE_CHECKING:
 
 ROUNDS, CALLS = 40, 500
 UNIT_NS = 200.0  # an empty call on the machine that times are stated for
-REQUEST: dict[str, Any] = {
-    "model": "gpt-4o-mini",
-    "messages": [{"role": "user", "content": "Name three rivers of Europe."}],
-    "temperature": 0.2,
-    "max_tokens": 256,
-}
 
 
 def empty(**kw: object) -> None:
