@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from fasttrace import semconv
@@ -159,12 +160,20 @@ def _recorded_async(original: Any, method: Callable[[Any, CallSpec], Any], strea
 
     recorded = method(call, _spec(True, streams))
 
-    @functools.wraps(original)
-    async def stand_in(client: Any, *args: Any, **options: Any) -> Any:
-        seen = await recorded(client, **_request(args, options))
-        return _AsyncChunks(seen, _message_of) if streams else seen.message
+    async def seen(client: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        reply = await recorded(client, **_request(args, options))
+        return _AsyncChunks(reply, _message_of) if streams else reply.message
 
-    stand_in.recorded = recorded  # type: ignore[attr-defined]
+    @functools.wraps(original)
+    async def coroutine_function(client: Any, *args: Any, **options: Any) -> Any:
+        return await seen(client, args, options)
+
+    @functools.wraps(original)
+    def function(client: Any, *args: Any, **options: Any) -> Any:
+        return seen(client, args, options)
+
+    stand_in: Any = coroutine_function if inspect.iscoroutinefunction(original) else function
+    stand_in.recorded = recorded
     return stand_in
 
 
