@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 CORE := setup.py src/fasttrace/core/_native.pyx $(wildcard src/fasttrace/core/*.pxd) \
 	$(shell find csrc/include csrc/src csrc/python -type f 2>/dev/null)
@@ -33,8 +33,8 @@ demo: setup
 test: setup
 	@echo '== tests, native core (FASTTRACE_PURE=0)'
 	@FASTTRACE_PURE=0 $(PYTEST) -q $(ARGS)
-	@echo '== tests, pure core (FASTTRACE_PURE=1)'
-	@FASTTRACE_PURE=1 $(PYTEST) -q -m 'not packaging' $(ARGS)
+	@echo '== tests, pure core (FASTTRACE_PURE=1): what did not run on both cores before'
+	@FASTTRACE_PURE=1 $(PYTEST) -q -m 'not packaging' --own-core-only $(ARGS)
 
 setup: $(VENV)/.core
 
@@ -83,6 +83,6 @@ wheel: setup
 	@ls -1 dist
 
 clean:
-	@rm -rf build dist wheelhouse $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks csrc/build src/*.egg-info
+	@rm -rf build dist wheelhouse $(VENV) .venv-compat .pytest_cache .mypy_cache .ruff_cache .benchmarks csrc/build src/*.egg-info
 	@find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@rm -f src/fasttrace/core/_native.c src/fasttrace/core/_native*.so src/fasttrace/core/_native.html

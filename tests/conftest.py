@@ -37,6 +37,22 @@ def _backends() -> list[str]:
     return ["native", "pure"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--own-core-only",
+        action="store_true",
+        help="leave out the tests that run on both cores whichever is the process's own: another run had them",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--own-core-only"):
+        return
+    left_out = [item for item in items if "core" in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_report_header() -> str:
     return f"fasttrace cores under test: {', '.join(_backends())}"
 
