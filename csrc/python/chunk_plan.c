@@ -18,7 +18,8 @@ static ft_role role_of(const ft_node *node) {
     case FT_FINISH_REASONS: return FT_ROLE_FINISH;
     case FT_TOOL_CALLS: return FT_ROLE_TOOL;
     case FT_COST_USD:
-    case FT_HTTP_STATUS: return FT_ROLE_NUMBER;
+    case FT_HTTP_STATUS:
+    case FT_TOTAL_TOKENS: return FT_ROLE_NUMBER;
     default: return ft_is_count(node->field) ? FT_ROLE_NUMBER : FT_ROLE_TEXT;
     }
 }
@@ -100,8 +101,8 @@ static bool compile_node(compiling *to, ft_stream_node *special, ft_node *node) 
     special->wants = special->marks = of_mark[node->mark];
     special->children.nodes = node->children;
     special->children.count = node->child_count;
-    if (node->adds >= 0 || node->is_summed) {
-        PyErr_SetString(PyExc_ValueError, "a count that is added, or added to, has no mark");
+    if (node->adds >= 0 || node->is_summed || node->field == FT_TOTAL_TOKENS) {
+        PyErr_SetString(PyExc_ValueError, "a count that is added, added to, or a total has no mark");
         return false;
     }
     if (special->role == FT_ROLE_TEXT && !compile_text(to, special)) return false;

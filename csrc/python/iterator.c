@@ -41,7 +41,8 @@ static PyObject *step_inner(PyObject *inner, way by, PyObject *sent) {
 /* The request is made in here, and its retries are this span's. The watch may end meanwhile: the context is held. */
 static PyObject *first_step(PyObject *inner, ft_watch *watch, way by, PyObject *sent) {
     watch->is_unrequested = false;
-    PyObject *context = Py_NewRef((PyObject *)watch->call.context);
+    PyObject *context = Py_XNewRef((PyObject *)watch->call.context);
+    if (context == NULL) return step_inner(inner, by, sent); /* another thread ended it */
     PyObject *token = PyContextVar_Set(ft_python_side.current, context);
     bool fine = token != NULL || ft_swallow();
     PyObject *chunk = fine ? step_inner(inner, by, sent) : NULL;

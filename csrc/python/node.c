@@ -11,6 +11,7 @@ static int field_named(PyObject *name) {
     const char *text = PyUnicode_AsUTF8(name);
     for (int field = 0; text != NULL && field < FT_FIELD_COUNT; field++)
         if (strcmp(ft_field_name[field], text) == 0) return field;
+    if (text != NULL && strcmp(text, "total_tokens") == 0) return FT_TOTAL_TOKENS;
     if (text != NULL) PyErr_Format(PyExc_ValueError, "%R is not a span field", name);
     return -1;
 }
@@ -82,7 +83,8 @@ static void settle_node(ft_node *node, const ft_node *nodes, Py_ssize_t count) {
     for (Py_ssize_t i = 0; i < count; i++)
         if (nodes[i].adds >= 0 && nodes[i].adds == node->field) node->is_summed = true;
     node->is_conditional = node->foreign || node->types != NULL;
-    node->is_unusual = node->is_summed || node->adds >= 0 || node->field == FT_COST_USD || node->field == FT_ERROR_CODE;
+    node->is_unusual = node->is_summed || node->adds >= 0 || node->field == FT_COST_USD ||
+                       node->field == FT_ERROR_CODE || node->field == FT_TOTAL_TOKENS;
 }
 
 bool ft_nodes_compile(PyObject *source, ft_node **nodes, Py_ssize_t *count) {

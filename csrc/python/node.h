@@ -5,6 +5,9 @@
 
 #include "member.h"
 
+/* No field: input and output together, of which the output is what the input leaves. */
+enum { FT_TOTAL_TOKENS = FT_FIELD_COUNT };
+
 typedef enum { FT_MARK_NONE, FT_MARK_TOKEN, FT_MARK_TEXT, FT_MARK_END } ft_mark;
 
 typedef struct ft_node {

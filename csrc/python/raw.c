@@ -12,6 +12,7 @@ typedef struct {
     PyDictObject dict;
     ft_watch *watch;    /* NULL in a copy */
     PyObject *response; /* alive as long as the raw reply is; NULL where its body was read */
+    bool is_overheard;  /* while it is read */
 } parsed_dict;
 
 static PyTypeObject parsed_type;
@@ -64,64 +65,87 @@ static bool read_body(ft_watch *watch, PyObject *body) {
     return fine;
 }
 
-/* False when an exception must go on. */
-static bool is_consumed(PyObject *response, bool *consumed) {
-    PyObject *answer = PyObject_GetAttrString(response, "is_stream_consumed");
-    *consumed = answer == Py_True;
-    Py_XDECREF(answer);
-    return answer != NULL || ft_swallow();
+/* A new reference to the body, where it was kept; NULL without an error. */
+static PyObject *known_body(const ft_watch *watch) {
+    PyObject *body = Py_XNewRef(watch->body), *response = body == NULL ? ft_alive(watch->response) : NULL;
+    if (response != NULL) body = body_of(response, ft_router_raw(watch->call.target->router));
+    Py_XDECREF(response);
+    return body;
 }
 
 ft_ending ft_raw_read(ft_watch *watch, bool *fine) {
-    bool consumed = true;
     if (watch->is_stream) return FT_ENDING_LEFT; /* what was overheard tells when it is read to its end */
-    PyObject *body = Py_XNewRef(watch->body), *response = body == NULL ? ft_alive(watch->response) : NULL;
-    if (response != NULL) body = body_of(response, ft_router_raw(watch->call.target->router));
-    if (body == NULL) consumed = false;
-    if (body == NULL && response != NULL) *fine = is_consumed(response, &consumed);
-    Py_XDECREF(response);
+    PyObject *body = known_body(watch);
+    bool is_whole = body != NULL || atomic_load(&watch->was_read);
     if (body != NULL) *fine = read_body(watch, body);
     Py_XDECREF(body);
-    return consumed ? FT_ENDING_READ : FT_ENDING_LEFT;
+    return is_whole ? FT_ENDING_READ : FT_ENDING_LEFT;
+}
+
+/* Where what was parsed tells nothing (a text), its body is read. */
+bool ft_raw_read_parsed(ft_watch *watch, PyObject *parsed) {
+    bool fine = ft_call_read_reply(&watch->call, parsed);
+    PyObject *body = known_body(watch);
+    if (fine && body != NULL && watch->call.span.record.strings[FT_STR_MODEL_ID] == 0) fine = read_body(watch, body);
+    Py_XDECREF(body);
+    return fine;
 }
 
 /* ---- what is overheard (core/_overheard.py) ---- */
 
-/* Call a function of that module; false when an exception must go on. A response that takes no attribute says so by
- * AttributeError or TypeError, and is left alone. */
-static bool overheard(const char *function, const char *format, PyObject *response, PyObject *watch, bool is_async) {
+/* What a function of that module gives: a new reference, or NULL with an exception set. */
+static PyObject *overheard(const char *function, const char *format, PyObject *response, PyObject *watch, int is_stream) {
     PyObject *module = PyImport_ImportModule("fasttrace.core._overheard");
-    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, function, format, response, watch, (int)is_async);
+    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, function, format, response, watch, is_stream);
     Py_XDECREF(module);
-    Py_XDECREF(done);
-    if (done == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) PyErr_Clear();
-    return ft_swallow();
+    return done;
 }
 
+/* Whether its body is: false for one that cannot be, possibly with an exception that must go on. */
 static bool overhear(ft_watch *watch, const ft_call *call, PyObject *response) {
-    if (!call->is_streamed || call->route->plan.stream == NULL) return true;
-    return overheard("overhear", "OOi", response, (PyObject *)watch, call->target->is_async);
+    bool is_stream = call->is_streamed && call->route->plan.stream != NULL;
+    PyObject *done = overheard("overhear", "OOi", response, (PyObject *)watch, is_stream);
+    bool is_overheard = done == Py_True;
+    Py_XDECREF(done);
+    if (done == NULL) ft_report();
+    return is_overheard;
 }
 
-/* What is parsed is watched where it is parsed. */
+/* What is parsed is watched where it is parsed. False when an exception must go on. */
 static bool stop_overhearing(ft_watch *watch) {
     PyObject *response = ft_alive(watch->response);
-    bool fine = response == NULL || overheard("leave", "O", response, NULL, false);
+    PyObject *done = response == NULL ? Py_NewRef(Py_None) : overheard("leave", "O", response, NULL, 0);
     Py_XDECREF(response);
-    return fine;
+    Py_XDECREF(done);
+    return done != NULL || ft_report();
 }
 
-bool ft_raw_hear(ft_watch *watch, PyObject *event) {
-    if (!atomic_load(&watch->is_unparsed) || !ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_READING)) return true;
+bool ft_raw_hear(ft_watch *watch, PyObject *event, bool *wants_more) {
+    *wants_more = atomic_load(&watch->is_unparsed) && atomic_load(&watch->state) != FT_WATCH_ENDED;
+    if (!*wants_more || !ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_READING)) return true;
     bool fine = watch->is_stream || ft_watch_reads_chunks(watch);
     return ft_watch_has_read(watch, fine && ft_watch_read(watch, event));
 }
 
-bool ft_raw_heard_all(ft_watch *watch) {
-    if (!watch->is_stream || !atomic_load(&watch->is_unparsed)) return true;
-    if (!ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_ENDED)) return true;
+bool ft_raw_was_read(ft_watch *watch, PyObject *body) {
+    if (!atomic_load(&watch->is_unparsed)) return true;
+    if (PyBytes_CheckExact(body) && watch->body == NULL) watch->body = Py_NewRef(body);
+    atomic_store(&watch->was_read, true);
+    if (!watch->is_stream || !ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_ENDED)) return true;
     atomic_store(&watch->is_unparsed, false);
     return ft_watch_end(watch, FT_ENDING_READ, NULL);
+}
+
+bool ft_raw_body_failed(ft_watch *watch, PyObject *error) {
+    if (!ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_ENDED)) return true;
+    atomic_store(&watch->is_unparsed, false);
+    return ft_watch_end(watch, FT_ENDING_FAILED, error);
+}
+
+/* Who holds the raw reply may still parse what was read. */
+void ft_raw_dropped(ft_watch *watch) {
+    bool may_be_parsed = atomic_load(&watch->was_read) && atomic_load(&watch->is_held);
+    if (atomic_load(&watch->is_unparsed) && !may_be_parsed) ft_watch_drop(watch);
 }
 
 /* ---- what was parsed ---- */
@@ -163,6 +187,8 @@ static void parsed_finalize(PyObject *self) {
     parsed_dict *parsed = (parsed_dict *)self;
     ft_watch *watch = parsed->watch;
     if (watch == NULL || !atomic_load(&watch->is_unparsed)) return;
+    atomic_store(&watch->is_held, false);
+    if (parsed->is_overheard && !atomic_load(&watch->was_read)) return; /* who reads the body ends it */
     if (!ft_watch_moves(watch, FT_WATCH_OPEN, FT_WATCH_READING)) return;
     Py_XINCREF(parsed->response);
     Py_XSETREF(watch->response, parsed->response);
@@ -196,11 +222,12 @@ static PyObject *parsed_reduce(PyObject *self, PyObject *unused) {
     return copy == NULL ? NULL : Py_BuildValue("O(N)", &PyDict_Type, copy);
 }
 
-static PyObject *parsed_new(PyObject *known, ft_watch *watch, PyObject *response) {
+static PyObject *parsed_new(PyObject *known, ft_watch *watch, PyObject *response, bool is_overheard) {
     PyObject *self = PyDict_Type.tp_new(&parsed_type, no_arguments, NULL);
     if (self == NULL) return NULL;
     ((parsed_dict *)self)->watch = (ft_watch *)Py_NewRef((PyObject *)watch);
     ((parsed_dict *)self)->response = Py_XNewRef(response);
+    ((parsed_dict *)self)->is_overheard = is_overheard;
     if (PyDict_Update(self, known) < 0) Py_CLEAR(self);
     return self;
 }
@@ -227,9 +254,11 @@ static PyTypeObject parsed_type = {
 /* ---- the reply ---- */
 
 /* Hear of what is parsed. False where there is no such dictionary, possibly with an exception that must go on. */
-static bool set_parsed(PyObject *reply, const ft_raw_names *names, ft_watch *watch, PyObject *response) {
+static bool set_parsed(PyObject *reply, const ft_raw_names *names, ft_watch *watch, PyObject *response,
+                       bool is_overheard) {
     PyObject *known = PyObject_GetAttr(reply, names->parsed);
-    PyObject *ours = known == NULL || !PyDict_CheckExact(known) ? NULL : parsed_new(known, watch, response);
+    bool is_usual = known != NULL && PyDict_CheckExact(known);
+    PyObject *ours = is_usual ? parsed_new(known, watch, response, is_overheard) : NULL;
     bool is_set = ours != NULL && PyObject_SetAttr(reply, names->parsed, ours) == 0;
     Py_XDECREF(known);
     Py_XDECREF(ours);
@@ -246,11 +275,16 @@ static bool end_unheard(ft_watch *watch) {
 static bool watch_response(ft_watch *watch, ft_call *call, PyObject *reply, PyObject *response) {
     const ft_raw_names *names = ft_router_raw(call->target->router);
     watch->body = body_of(response, names);
-    bool is_read = watch->body != NULL, is_heard = set_parsed(reply, names, watch, is_read ? NULL : response);
-    if (PyErr_Occurred()) return false;
+    bool is_read = watch->body != NULL;
+    atomic_store(&watch->is_held, true);
+    atomic_store(&watch->was_read, is_read);
     if (!is_read && (watch->response = PyWeakref_NewRef(response, NULL)) == NULL) PyErr_Clear();
     if (!is_read && !ft_stream_see_closed(watch, call->target, response, stream_path)) return false;
-    if (!is_read && !overhear(watch, call, response)) return false;
+    bool is_overheard = !is_read && overhear(watch, call, response);
+    if (PyErr_Occurred()) return false;
+    bool is_heard = set_parsed(reply, names, watch, is_read ? NULL : response, is_overheard);
+    if (PyErr_Occurred()) return false;
+    if (!is_heard && !stop_overhearing(watch)) return false;
     ft_watch_take(watch, call);
     const ft_call *taken = &watch->call;
     if (is_read) atomic_store(&watch->stopped_ns, taken->started_ns + (int64_t)taken->span.record.duration_ns);

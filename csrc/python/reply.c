@@ -42,6 +42,16 @@ static void set_sums(const reading *to, const sums *found) {
             ft_set_number(to->span, (ft_field)(FT_INPUT_TOKENS + at), found->values[at]);
 }
 
+/* A provider that leaves out an output of zero, or reasoning that it counts apart, tells the whole of it here. */
+static void set_total(ft_span *span, PyObject *value) {
+    const ft_record *record = &span->record;
+    const uint64_t *input = &record->counts[0], *output = &record->counts[FT_OUTPUT_TOKENS - FT_INPUT_TOKENS];
+    uint64_t total;
+    if (!ft_record_has(record, FT_INPUT_TOKENS) || !ft_unsigned_of(value, &total) || total < *input) return;
+    if (!ft_record_has(record, FT_OUTPUT_TOKENS) || total - *input > *output)
+        ft_set_number(span, FT_OUTPUT_TOKENS, total - *input);
+}
+
 static bool read_unusual(const reading *to, PyObject *value, ft_node *node, sums *found) {
     if (node->adds >= 0) add(found, node->adds, value);
     if (node->is_summed) add(found, node->field, value);
@@ -49,6 +59,10 @@ static bool read_unusual(const reading *to, PyObject *value, ft_node *node, sums
         return node->child_count == 0 || read_nodes(to, value, node->children, node->child_count);
     if (node->field == FT_COST_USD) {
         ft_set_reported_cost(to->span, value);
+        return true;
+    }
+    if (node->field == FT_TOTAL_TOKENS) {
+        set_total(to->span, value);
         return true;
     }
     if (node->field == FT_ERROR_CODE && PyUnicode_Check(value) && PyUnicode_GetLength(value) > 0)

@@ -130,8 +130,11 @@ void ft_set_number(ft_span *span, ft_field field, uint64_t number) {
         break;
     case FT_COST_USD: record->cost_pico_usd = number; break;
     default:
-        if (number == 0 && field > FT_OUTPUT_TOKENS) return; /* a part of nothing is not written */
         record->counts[field - FT_INPUT_TOKENS] = number;
+        if (number == 0 && field > FT_OUTPUT_TOKENS) { /* a part of nothing is not written, even where it was something */
+            record->present &= ~(UINT64_C(1) << field);
+            return;
+        }
     }
     ft_span_mark(span, field);
 }
@@ -182,6 +185,10 @@ static void set_code(ft_span *span, ft_field field, PyObject *value) {
 
 bool ft_set_field(ft_ring *ring, ft_span *span, ft_field field, PyObject *value) {
     uint64_t number;
+    if (field == FT_WEB_SEARCH_REQUESTS && PyUnicode_Check(value)) { /* one more: some list what others count */
+        ft_set_number(span, field, span->record.counts[FT_WEB_SEARCH_REQUESTS - FT_INPUT_TOKENS] + 1);
+        return true;
+    }
     switch (field) {
     case FT_KIND:
     case FT_STATUS:

@@ -138,8 +138,7 @@ static void settle_status(ft_watch *watch, ft_ending ending) {
     bool is_complete = ending == FT_ENDING_READ || (watch->reading.has_ended && has_output);
     if (is_complete && (has_output || ft_record_has(record, FT_INPUT_TOKENS))) record->usage_source = FT_USAGE_PROVIDER;
     if (is_complete) return;
-    bool is_refused = ending == FT_ENDING_FAILED && record->chunks == 0; /* and used nothing */
-    if (!is_refused) record->usage_source = FT_USAGE_PARTIAL;
+    record->usage_source = FT_USAGE_PARTIAL;
     if (record->status == FT_STATUS_SUCCESS) record->status = FT_STATUS_INCOMPLETE;
 }
 
@@ -158,11 +157,15 @@ static bool settle(ft_watch *watch, ft_ending ending, PyObject *told) {
     call->span.record.status = ending == FT_ENDING_FAILED ? FT_STATUS_ERROR : FT_STATUS_SUCCESS;
     if (call->is_streamed) call->span.record.flags |= FT_FLAG_STREAM;
     if (atomic_load(&watch->is_unparsed)) ending = ft_raw_read(watch, &fine);
-    if (ending == FT_ENDING_READ && told != NULL) fine = ft_call_read_reply(call, told);
+    if (ending == FT_ENDING_READ && told != NULL) fine = ft_raw_read_parsed(watch, told);
     if (watch->is_stream)
         fine = fine && ft_reading_settle(&watch->reading, call->route->plan.stream, call) && add_content(watch);
     settle_status(watch, ending);
-    return fine && (ending != FT_ENDING_FAILED || ft_call_read_failure(call, told));
+    if (ending != FT_ENDING_FAILED) return fine;
+    fine = fine && ft_call_read_failure(call, told);
+    bool is_refused = call->span.record.chunks == 0 && ft_record_has(&call->span.record, FT_HTTP_STATUS);
+    if (is_refused) call->span.record.usage_source = FT_USAGE_NONE; /* and used nothing */
+    return fine;
 }
 
 /* What runs here may run anybody's code: nobody finds the watch but ended. */
@@ -270,20 +273,34 @@ static void watch_dealloc(PyObject *object) {
     PyObject_GC_Del(object);
 }
 
+/* ---- what core/_overheard.py tells it ---- */
+
 static PyObject *watch_hear(PyObject *self, PyObject *event) {
-    if (!ft_raw_hear((ft_watch *)self, event)) return NULL;
+    bool wants_more;
+    return ft_raw_hear((ft_watch *)self, event, &wants_more) ? PyBool_FromLong(wants_more) : NULL;
+}
+
+static PyObject *watch_was_read(PyObject *self, PyObject *body) {
+    if (!ft_raw_was_read((ft_watch *)self, body)) return NULL;
     Py_RETURN_NONE;
 }
 
-static PyObject *watch_heard_all(PyObject *self, PyObject *unused) {
+static PyObject *watch_body_failed(PyObject *self, PyObject *error) {
+    if (!ft_raw_body_failed((ft_watch *)self, error)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *watch_dropped(PyObject *self, PyObject *unused) {
     (void)unused;
-    if (!ft_raw_heard_all((ft_watch *)self)) return NULL;
+    ft_raw_dropped((ft_watch *)self);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef watch_methods[] = {
     {"hear", watch_hear, METH_O, NULL},
-    {"heard_all", watch_heard_all, METH_NOARGS, NULL},
+    {"was_read", watch_was_read, METH_O, NULL},
+    {"body_failed", watch_body_failed, METH_O, NULL},
+    {"dropped", watch_dropped, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

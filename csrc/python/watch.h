@@ -47,6 +47,8 @@ typedef struct ft_watch {
     bool is_stream;                   /* its chunks are read */
     bool is_unrequested;              /* the request is made by the first step, with this span current */
     _Atomic bool is_unparsed;         /* a raw reply that was not parsed yet */
+    _Atomic bool was_read;            /* its body, to the end */
+    _Atomic bool is_held;             /* somebody may still parse it */
     _Atomic int64_t stopped_ns;       /* monotonic: when a raw reply was read or closed; 0: it ends when it ends */
     PyObject *method;                 /* keeps the call's target */
     PyObject *body, *response;        /* of a raw reply: its bytes, or a weak reference to who may have them later */
@@ -132,9 +134,13 @@ bool ft_stream_see_closed(ft_watch *watch, const ft_target *target, PyObject *ob
 /* A raw reply is left unparsed: what there is of its body is read. Gives the ending that this makes of it, and whether
  * an exception must go on (`fine` is false). */
 ft_ending ft_raw_read(ft_watch *watch, bool *fine);
-/* An event of a body that the user reads as bytes; that it was read to its end. False when an exception must go on. */
-bool ft_raw_hear(ft_watch *watch, PyObject *event);
-bool ft_raw_heard_all(ft_watch *watch);
+/* The user parsed it. False when an exception must go on. */
+bool ft_raw_read_parsed(ft_watch *watch, PyObject *parsed);
+/* What core/_overheard.py tells of a raw reply's body. False when an exception must go on. */
+bool ft_raw_hear(ft_watch *watch, PyObject *event, bool *wants_more);
+bool ft_raw_was_read(ft_watch *watch, PyObject *body);
+bool ft_raw_body_failed(ft_watch *watch, PyObject *error);
+void ft_raw_dropped(ft_watch *watch);
 bool ft_raw_ready(void);
 
 #endif

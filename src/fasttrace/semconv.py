@@ -15,9 +15,12 @@ FETCH_RESPONSE = "fetch_response"
 # No value of the conventions' own.
 COMPACTION = "compaction"
 COUNT_TOKENS = "count_tokens"
+COMPUTE_TOKENS = "compute_tokens"
 IMAGE_GENERATION = "image_generation"
 IMAGE_EDIT = "image_edit"
 IMAGE_VARIATION = "image_variation"
+IMAGE_SEGMENTATION = "image_segmentation"
+VIDEO_GENERATION = "video_generation"
 SPEECH = "speech"
 TRANSCRIPTION = "transcription"
 TRANSLATION = "translation"
@@ -37,8 +40,10 @@ PROVIDER_BY_HOST = {
     "api.openai.com": OPENAI,
     "openai.azure.com": AZURE_OPENAI,
     "openai.azure.us": AZURE_OPENAI,
+    "openai.azure.cn": AZURE_OPENAI,
     "cognitiveservices.azure.com": AZURE_OPENAI,
     "cognitiveservices.azure.us": AZURE_OPENAI,
+    "cognitiveservices.azure.cn": AZURE_OPENAI,
     "services.ai.azure.com": AZURE_INFERENCE,
     "models.ai.azure.com": AZURE_INFERENCE,
     "inference.ai.azure.com": AZURE_INFERENCE,
@@ -80,24 +85,21 @@ PROVIDER_BY_HOST = {
     "api.z.ai": "z_ai",
 }
 AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OLLAMA_PORT = 11434
 
 
 def provider_of(host: str, port: int | None = None) -> str | None:
     """The provider whose API answers at `host`, None for a host nobody published.
 
-    On this machine only Ollama is known, by the port it listens on unless told otherwise.
+    Of those Ollama is known, by the port it listens on unless told otherwise.
     """
     host = host.lower().rstrip(".")
-    if host in LOOPBACK:
-        return OLLAMA if port == OLLAMA_PORT else None
     labels = host.split(".")
     for start in range(len(labels)):
         provider = PROVIDER_BY_HOST.get(".".join(labels[start:]))
         if provider is not None:
             return provider
-    return _regional_provider(host, labels)
+    return _regional_provider(host, labels) or (OLLAMA if host and port == OLLAMA_PORT else None)
 
 
 def _regional_provider(host: str, labels: list[str]) -> str | None:

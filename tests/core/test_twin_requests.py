@@ -162,7 +162,16 @@ def test_an_endpoint_is_taken_alike(endpoint: Any) -> None:
     assert first.get("server_port") == second.get("server_port")
 
 
-@pytest.mark.parametrize("args", [(), (None,), (Hidden(),), (SimpleNamespace(),), (Resource(MagicMock()),)], ids=repr)
+BOUND_TO = {
+    "nothing": (),
+    "none": (None,),
+    "hidden": (Hidden(),),
+    "no client": (SimpleNamespace(),),
+    "a mock": (Resource(MagicMock()),),
+}
+
+
+@pytest.mark.parametrize("args", BOUND_TO.values(), ids=BOUND_TO)
 @pytest.mark.parametrize("error", [None, ValueError("no url"), AttributeError("no host")], ids=repr)
 def test_a_host_that_cannot_be_found_costs_the_host_only(args: tuple[Any, ...], error: Exception | None) -> None:
     def broken(url: object, client: object) -> Any:

@@ -90,11 +90,11 @@ def stream_type(mode: str) -> type:
 # ---- bodies ----
 
 
-def usage(**changes: Any) -> dict[str, Any]:
+def usage(*, prompt_tokens: int = 100, completion_tokens: int = 20, **changes: Any) -> dict[str, Any]:
     return {
-        "prompt_tokens": 100,
-        "completion_tokens": 20,
-        "total_tokens": 120,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 5, "audio_tokens": 0},
         **changes,

@@ -94,7 +94,6 @@ class AsyncBody(Body):
 class Response:
     def __init__(self, body: Body, content: bytes | None = None) -> None:
         self.stream = body
-        self.is_stream_consumed = False
         self.is_closed = False
         if content is not None:
             self._content = content

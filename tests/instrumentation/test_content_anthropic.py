@@ -16,7 +16,7 @@ LIMIT = 65_536
 MESSAGES = messages_content()
 
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(lambda text: "@" not in text)
 inputs = st.dictionaries(st.text("abc", min_size=1), st.none() | st.booleans() | st.integers(-9, 9) | words, max_size=3)
 blocks = st.one_of(
     st.builds(lambda text: {"type": "text", "text": text}, words),

@@ -19,7 +19,7 @@ LIMIT = 65_536
 CONTENT = generate_content_content()
 
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
+words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30).filter(lambda text: "@" not in text)
 parts = st.one_of(
     st.builds(lambda text: {"text": text}, words),
     st.builds(lambda text: {"text": text, "thought": True}, words),

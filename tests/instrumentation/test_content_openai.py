@@ -42,7 +42,7 @@ def plain(content: Any, reply: Any) -> Any:
 # ---- chat
 
 slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(lambda text: "@" not in text)
 calls = st.builds(
     lambda name, arguments: {"type": "function", "function": {"name": name, "arguments": arguments}},
     st.text("abc_", min_size=1, max_size=8),

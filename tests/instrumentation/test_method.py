@@ -147,7 +147,7 @@ def test_counts_are_exact_at_the_limits(recording: Any, count: int) -> None:
         SimpleNamespace(model=7, id=None, usage="none", choices="stop"),
         SimpleNamespace(model="\ud800", id="x" * 1000, usage=usage(None, None), choices=[None, 1, {}]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_reply_of_any_shape_is_returned_and_recorded(recording: Any, reply: object) -> None:
     assert caller(recording, lambda self, **kwargs: reply)(model="m") is reply

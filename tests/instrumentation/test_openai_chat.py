@@ -9,6 +9,7 @@ import openai_calls as calls
 import pytest
 from openai_calls import MODEL, ask, chat, completion, usage
 
+from fasttrace import semconv
 from fasttrace.core._api import Price
 
 openai = calls.openai
@@ -155,6 +156,38 @@ def test_other_paths_are_not_recorded(provider: Any, patched_openai: Any, mode: 
         ),
     )
     assert patched_openai.spans() == []
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"prompt_tokens": 11, "total_tokens": 11}, (11, 0)),
+        ({"prompt_tokens": 41, "completion_tokens": 104, "total_tokens": 445}, (41, 404)),
+        ({"prompt_tokens": 41, "completion_tokens": 104, "total_tokens": 100}, (41, 104)),
+        ({"prompt_tokens": 41, "total_tokens": 40}, (41, None)),
+        ({"prompt_tokens": 41, "total_tokens": "99"}, (41, None)),
+        ({"total_tokens": 99}, (None, None)),
+    ],
+    ids=["an empty completion", "reasoning counted apart", "too little", "less than the input", "no number", "alone"],
+)
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["plain", "streamed"])
+def test_what_the_total_leaves_is_output(
+    provider: Any,
+    patched_openai: Any,
+    found: Any,
+    expected: tuple[int | None, ...],
+    is_streamed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a provider that is not OpenAI: here the loopback interface is xAI's host."""
+    monkeypatch.setitem(semconv.PROVIDER_BY_HOST, "127.0.0.1", "x_ai")
+    if is_streamed:
+        provider.stream([*calls.text_chunks(), calls.final_chunk(usage=found), calls.DONE])
+    else:
+        provider.answer(completion(usage=found))
+    ask(provider, "sync", lambda client: chat(client, stream=is_streamed))
+    span = patched_openai.span()
+    assert (span.get("input_tokens"), span.get("output_tokens")) == expected
 
 
 # ---- dialects of other providers ----

@@ -25,6 +25,8 @@ KNOWN_URLS = {
     "https://my-resource.openai.azure.com/openai/": "azure.ai.openai",
     "https://my-resource.cognitiveservices.azure.com/openai/": "azure.ai.openai",
     "https://my-resource.openai.azure.us/openai/": "azure.ai.openai",
+    "https://my-resource.openai.azure.cn/openai/": "azure.ai.openai",
+    "https://my-resource.cognitiveservices.azure.cn/openai/": "azure.ai.openai",
     "https://my-resource.services.ai.azure.com/openai/v1/": "azure.ai.inference",
     "https://api.groq.com/openai/v1/": "groq",
     "https://api.together.xyz/v1/": "together_ai",
@@ -61,11 +63,15 @@ KNOWN_URLS = {
     "http://localhost:11434/v1/": "ollama",
     "http://127.0.0.1:11434/v1/": "ollama",
     "http://[::1]:11434/v1/": "ollama",
+    "http://0.0.0.0:11434/v1/": "ollama",
+    "http://gpu.internal:11434/v1/": "ollama",
+    "http://api.groq.com:11434/v1/": "groq",
 }
 UNKNOWN_URLS = (
     "http://localhost:8000/v1/",
     "http://127.0.0.1:4000/",
-    "http://vllm.internal:11434/v1/",
+    "http://vllm.internal:8000/v1/",
+    "http://:11434/v1/",
     "https://gateway.example.com/openai/",
     "https://my-gateway.us-east-1.elb.amazonaws.com/v1/",
     "https://storage.googleapis.com/",
@@ -104,6 +110,13 @@ def test_an_azure_client_is_azures_behind_a_gateway_too(name: str) -> None:
         expected = "openai" if type(client) is SimpleNamespace else "azure.ai.openai"
         assert resolve("https://gateway.example.com/openai", client).provider == expected
     assert resolve("https://api.groq.com/openai/v1", made).provider == "groq"
+
+
+def test_an_azure_client_is_azure_openais_where_other_apis_answer_too() -> None:
+    made = openai.AzureOpenAI(api_key="k", api_version="2024-06-01", azure_endpoint="https://r.services.ai.azure.com")
+    assert resolve(made._base_url, made).provider == "azure.ai.openai"
+    assert resolve(made._base_url, CLIENT).provider == "azure.ai.inference"
+    assert resolve("http://gateway.internal:11434/openai", made).provider == "azure.ai.openai"
 
 
 # ---- prices ----

@@ -9,6 +9,8 @@ import openai_calls as calls
 import pytest
 from openai_calls import MODEL, ask, response, stream_type
 
+from fasttrace.core._api import Price
+
 openai = calls.openai
 pytestmark = calls.needs_responses
 
@@ -318,3 +320,24 @@ def test_a_streamed_response_left_early_is_incomplete(provider: Any, patched_ope
     span = patched_openai.span()
     assert (span["status"], span["usage_source"], span["chunks"]) == ("incomplete", "partial", 1)
     assert (span["model_id"], span["response_id"]) == (MODEL, "resp_1")
+
+
+def searched() -> dict[str, Any]:
+    searches = [{"type": "web_search_call", "id": f"ws_{n}", "status": "completed"} for n in range(2)]
+    return calls.response(output=[*searches, *calls.response()["output"]])
+
+
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["plain", "streamed"])
+def test_web_searches_are_counted_and_billed(provider: Any, patched_openai: Any, is_streamed: bool) -> None:
+    price = Price(input=10, cache_read=1, output=100, web_search=10_000_000_000)
+    patched_openai.recorder.prices.put("openai", calls.MODEL, price)
+    if is_streamed:
+        events = [{"type": "response.completed", "sequence_number": 1, "response": searched()}]
+        provider.stream([(event["type"], event) for event in events])
+    else:
+        provider.answer(searched())
+    create = {"model": calls.MODEL, "input": "Hello", "stream": is_streamed}
+    calls.ask(provider, "sync", lambda client: client.responses.create(**create))
+    span = patched_openai.span()
+    assert span["web_search_requests"] == 2
+    assert span["cost_usd"] == pytest.approx(0.02 + (36 * 10 + 64 * 1 + 20 * 100) / 1e12, abs=1e-15)

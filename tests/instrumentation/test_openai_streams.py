@@ -423,6 +423,22 @@ def test_where_it_is_configured_a_stream_is_asked_for_its_usage(provider: Any, p
 
 
 @pytest.mark.usefixtures("asks_for_usage")
+def test_a_stream_with_other_options_is_asked_too(provider: Any, patched_openai: Any, mode: str) -> None:
+    options = {"include_obfuscation": False}
+    kind = openai.types.chat.ChatCompletionChunk
+    body = {"model": MODEL, "messages": [], "stream": True, "stream_options": options}
+    how = {"cast_to": kind, "stream": True, "stream_cls": stream_type(mode)[kind]}
+    for ask_for_stream in (
+        lambda client: streamed(client, stream_options=options),
+        lambda client: client.post("/chat/completions", body=body, **how),
+    ):
+        provider.stream(whole_stream())
+        ask(provider, mode, ask_for_stream)
+        assert body_of(provider)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+        assert options == {"include_obfuscation": False}
+
+
+@pytest.mark.usefixtures("asks_for_usage")
 def test_what_the_user_says_about_usage_stands(provider: Any, patched_openai: Any, mode: str) -> None:
     provider.stream(whole_stream())
     ask(provider, mode, lambda client: streamed(client, stream_options={"include_usage": False}))

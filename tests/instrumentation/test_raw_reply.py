@@ -156,14 +156,92 @@ def test_unread_and_closed_is_incomplete(recording: Any) -> None:
     assert (span["status"], span["usage_source"]) == ("incomplete", "partial")
 
 
-def test_read_by_the_user_and_closed_is_a_success(recording: Any) -> None:
-    raw = raw_opened(recording, Raw(Response(Body())))
-    raw.http_response.is_stream_consumed = True
+class Pieces(Body):
+    """A byte stream, as a client has them."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def __iter__(self) -> Any:
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def piecewise(*pieces: bytes | Exception, **headers: str) -> Response:
+    response = Response(Pieces(*pieces))
+    response.headers = {name.replace("_", "-"): value for name, value in headers.items()}  # type: ignore[attr-defined]
+    return response
+
+
+def test_read_by_the_user_to_its_end_is_a_success(recording: Any) -> None:
+    raw = raw_opened(recording, Raw(piecewise(b"a", b"b")))
+    assert list(raw.http_response.stream) == [b"a", b"b"]
     raw.http_response.close()
     del raw
     span = recording.span()
     assert span["status"] == "success"
     assert "usage_source" not in span
+
+
+def test_a_reply_read_in_pieces_is_read_for_us_too(recording: Any) -> None:
+    raw = raw_opened(recording, Raw(piecewise(BODY[:9], BODY[9:], content_type="application/json; charset=utf-8")))
+    assert b"".join(raw.http_response.stream) == BODY
+    del raw
+    span = recording.span()
+    assert (span["input_tokens"], span["output_tokens"], span["usage_source"]) == (12, 3, "provider")
+
+
+def test_left_in_the_middle_is_incomplete(recording: Any) -> None:
+    raw = raw_opened(recording, Raw(piecewise(b"a", b"b")))
+    assert next(iter(raw.http_response.stream)) == b"a"
+    raw.http_response.close()
+    del raw
+    assert recording.span()["status"] == "incomplete"
+
+
+def test_what_is_raised_while_it_is_read_is_the_span_s(recording: Any) -> None:
+    error = TimeoutError("too late")
+    raw = raw_opened(recording, Raw(piecewise(b"a", error), reply()))
+    with pytest.raises(TimeoutError) as raised:
+        list(raw.http_response.stream)
+    assert raised.value is error
+    span = recording.span()
+    assert (span["status"], span["error_type"]) == ("timeout", "TimeoutError")
+    raw.parse()
+    del raw
+    assert recording.spans() == []
+
+
+def test_a_body_may_be_read_after_the_raw_reply_is_gone(recording: Any) -> None:
+    response = raw_opened(recording, Raw(piecewise(EVENTS[:50], EVENTS[50:])), is_stream=True).http_response
+    assert recording.spans() == []
+    pieces = iter(response.stream)
+    del response
+    assert b"".join(pieces) == EVENTS
+    span = recording.span()
+    assert (span["status"], span["input_tokens"], span["output_tokens"]) == ("success", 4, 2)
+
+
+def test_a_stream_that_takes_no_attribute_goes_on(recording: Any) -> None:
+    class Slots:
+        __slots__ = ("closed",)
+
+        def close(self) -> None: ...
+
+    raw = raw_opened(recording, Raw(Response(Slots())))  # type: ignore[arg-type]
+    raw.http_response.close()
+    del raw
+    assert recording.span()["status"] == "incomplete"
+
+
+def test_what_was_parsed_to_a_text_is_read_from_the_body(recording: Any) -> None:
+    raw = raw_opened(recording, Raw(Response(Body(), BODY), "text"))
+    assert raw.parse() == "text"
+    span = recording.span()
+    assert (span["model_id"], span["input_tokens"], span["output_tokens"]) == ("m-2", 12, 3)
 
 
 @pytest.mark.parametrize("is_cycle", [False, True])

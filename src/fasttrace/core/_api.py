@@ -85,6 +85,9 @@ class Node(NamedTuple):
     where the object that has the attribute has one of these as its `type`, or as what `tag` names instead. adds: a
     count that this one is a part of and is added to; what is added to a count from one object is its value there.
     otherwise: the value of a count that the object does not have while it has others, for an API that leaves zeros out.
+    A text given to `web_search_requests` is one more of them: some providers list what others count.
+    The field `total_tokens` is none of the span's: input and output together, so that the output is at least what the
+    input, read before, leaves of it.
 
     In streams only: mark: a value that is not empty is the first generated "token"; or "text", a token that is visible;
     or the "end" of what is generated. unless: an attribute beside it that, where it is true, makes a "text" a "token".

@@ -26,12 +26,15 @@ _NO_CLASSES: Mapping[str, str] = {}
 # From the client that `request` is bound to, which names the host, to the object that does.
 CLIENT_ENDPOINT = ("_base_url",)
 
+# What a host or a port tells of these is less than a client's class does: more than one API answers there.
+_VAGUE = (None, semconv.AZURE_INFERENCE, semconv.OLLAMA)
+
 
 def resolver(sdk: str, provider_by_class: Mapping[str, str] = _NO_CLASSES) -> Callable[[object, object], Endpoint]:
     """A function from a client's base URL (an SDK's URL object or a string) and the client to the calls' Endpoint.
 
-    A host that nobody published is often a gateway: then the client's class tells, by the name of one of its bases, and
-    for all other classes the provider is the SDK's own.
+    A host that nobody published is often a gateway, and one of Azure's has more than one API: then the client's class
+    tells, by the name of one of its bases. Where neither does, the provider is the SDK's own.
     """
 
     def resolve(base_url: object, client: object) -> Endpoint:
@@ -40,7 +43,9 @@ def resolver(sdk: str, provider_by_class: Mapping[str, str] = _NO_CLASSES) -> Ca
         url = urlsplit(str(base_url))
         host = url.hostname or ""
         port = url.port if url.port != _DEFAULT_PORTS.get(url.scheme) else None
-        named = semconv.provider_of(host, port) or _provider_of_class(client, provider_by_class)
+        named = semconv.provider_of(host, port)
+        if named in _VAGUE:
+            named = _provider_of_class(client, provider_by_class) or named
         return Endpoint(named or sdk, host or None, port)
 
     return resolve

@@ -82,8 +82,9 @@ def _of_modality(modality: str, field: str) -> Node:
     return Node("token_count", field, types=(modality,), tag="modality")
 
 
-# The API leaves zeros out: a prompt that is not counted had none, an answer that is not counted was none. What a tool
-# brought into the prompt is input, what the model thought is output.
+# The API leaves zeros out: beside other counts, a prompt that is not counted had no tokens. Output that is not counted
+# stays unknown, and so does the cost: a blocked prompt has neither. What a tool brought into the prompt is input, what
+# the model thought is output.
 COUNTS = (
     Node("prompt_token_count", "input_tokens", otherwise=0),
     Node("tool_use_prompt_token_count", adds="input_tokens"),
@@ -159,11 +160,11 @@ ROWS = (
     _image._replace(name="edit_image", operation=semconv.IMAGE_EDIT),
     _image._replace(name="upscale_image", operation=semconv.IMAGE_EDIT),
     _image._replace(name="recontext_image", operation=semconv.IMAGE_EDIT),
-    _image._replace(name="segment_image", operation="image_segmentation"),
+    _image._replace(name="segment_image", operation=semconv.IMAGE_SEGMENTATION),
     # What comes back is the name of what is made meanwhile.
-    _Row("generate_videos", "image", "video_generation", VIDEO, (Node("name", "response_id"),)),
+    _Row("generate_videos", "image", semconv.VIDEO_GENERATION, VIDEO, (Node("name", "response_id"),)),
     _Row("count_tokens", "task", semconv.COUNT_TOKENS),
-    _Row("compute_tokens", "task", "compute_tokens"),
+    _Row("compute_tokens", "task", semconv.COMPUTE_TOKENS),
 )
 
 

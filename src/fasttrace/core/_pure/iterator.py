@@ -149,8 +149,13 @@ class SyncIterator(Iterator):
 
 
 def _aclose(self: Any) -> Any:
-    self._fasttrace_watch.close()
-    return self._fasttrace_inner.aclose()
+    return _closed(self._fasttrace_watch, self._fasttrace_inner.aclose())
+
+
+async def _closed(watch: Watch, closing: Any) -> Any:
+    """It is closed when that is awaited."""
+    watch.close()
+    return await closing
 
 
 async def _stepped(watch: Watch, way: Any) -> Any:
@@ -233,13 +238,15 @@ class Closer:
 
     def take_out(self) -> None:
         """Put back what was there, unless somebody else has put something there since."""
-        fields = self._owner.__dict__
-        if fields.get(self._name) is not self:
-            return
-        if type(self._known) is MethodType and self._known.__self__ is self._owner:
-            del fields[self._name]
-        else:
-            fields[self._name] = self._known
+        try:
+            if getattr(self._owner, self._name) is not self:
+                return
+            if type(self._known) is MethodType and self._known.__self__ is self._owner:
+                delattr(self._owner, self._name)
+            else:
+                setattr(self._owner, self._name, self._known)
+        except Exception as error:  # the owner's own code
+            report(error)
 
 
 def see_closing(watch: Watch, found: Any, path: tuple[str, ...], is_async: bool) -> None:

@@ -16,7 +16,7 @@ from .._overheard import leave, overhear
 from .._report import report
 from .iterator import see_closing
 from .layout import DURATION_NS, FIRSTS, NUMBER, PRESENT
-from .reply import quiet_value
+from .recorder import MODEL_AT
 from .stream import Watch, attach
 
 if TYPE_CHECKING:
@@ -29,29 +29,36 @@ FIRST_BITS = sum(1 << NUMBER[name] for name in FIRSTS)
 
 
 class Unparsed:
-    """What there is of a reply that was not parsed yet: its bytes, or (weakly) who may have them later."""
+    """What there is of a reply that was not parsed yet: its bytes, or (weakly) who may have them later.
 
-    __slots__ = ("body", "name", "response")
+    was_read: its body was read to the end; is_held: somebody may still parse it.
+    """
+
+    __slots__ = ("body", "is_held", "name", "response", "was_read")
 
     def __init__(self, spec: RawSpec, response: Any, body: bytes | None) -> None:
         self.name = spec.body
         self.body = body
+        self.was_read = body is not None
+        self.is_held = True
         try:
             self.response: Callable[[], Any] = weakref.ref(response)
         except TypeError:
             self.response = _nothing
 
     def read(self, watch: Watch) -> bool:
-        """Read the body in the place of what nobody parsed. True where all of it was received; what was overheard was
-        left before its end."""
+        """Read the body in the place of what nobody parsed. True where all of it was received."""
         if watch.is_stream:
-            return False
+            return False  # what was overheard tells when it was read to its end
+        body = self.bytes()
+        if body is not None:
+            read_body(watch, body)
+        return self.was_read or body is not None
+
+    def bytes(self) -> bytes | None:
+        """The body, if it was kept."""
         response = self.response()
-        body = self.body or (None if response is None else body_of(response, self.name))
-        if body is None:
-            return response is not None and quiet_value(response, "is_stream_consumed") is True
-        read_body(watch, body)
-        return True
+        return self.body or (None if response is None else body_of(response, self.name))
 
 
 def _nothing() -> None:
@@ -85,12 +92,13 @@ class Parsed(dict[Any, Any]):
     """What was parsed from a raw reply, by type; tells the watch. It keeps the response until then, whose body is read
     where nothing is parsed."""
 
-    __slots__ = ("_response", "_watch")
+    __slots__ = ("_is_overheard", "_response", "_watch")
 
-    def __init__(self, known: dict[Any, Any], watch: Watch, response: Any) -> None:
+    def __init__(self, known: dict[Any, Any], watch: Watch, response: Any, is_overheard: bool) -> None:
         super().__init__(known)
         self._watch = watch
         self._response = response
+        self._is_overheard = is_overheard
 
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)
@@ -103,7 +111,10 @@ class Parsed(dict[Any, Any]):
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         try:
             unparsed = self._watch.unparsed
-            if unparsed is not None:
+            if unparsed is None:
+                return
+            unparsed.is_held = False
+            if unparsed.was_read or not self._is_overheard:  # else who reads the body ends it
                 unparsed.response = lambda: self._response  # of what the collector takes, weak references are gone
                 self._watch.abandon()
         except Exception as error:
@@ -112,7 +123,8 @@ class Parsed(dict[Any, Any]):
 
 
 def parse(watch: Watch, value: Any) -> None:
-    """What the user parsed first: a stream, to be watched by the same watch, or the reply."""
+    """What the user parsed first: a stream, to be watched by the same watch, or the reply. Of one that was parsed to
+    something that tells nothing, the body is read."""
     unparsed, watch.unparsed = watch.unparsed, None
     call = watch.call
     spec = call.route.stream if call.is_streamed else None
@@ -128,6 +140,9 @@ def parse(watch: Watch, value: Any) -> None:
         return
     try:
         watch.target.read_reply(call, value)
+        body = None if unparsed is None or call.values[MODEL_AT] else unparsed.bytes()
+        if body is not None:
+            read_body(watch, body)
     finally:
         watch.end(is_complete=True)
 
@@ -145,32 +160,33 @@ def watch_raw(target: Target, spec: RawSpec, call: Call, reply: Any) -> bool:
     watch = Watch(target, call)
     if body is not None:
         watch.stopped_ns = call.started_ns + call.values[DURATION_NS]
-    if type(known) is not dict or not _is_set(reply, spec.parsed, known, watch, response):
+    watch.unparsed = Unparsed(spec, response, body)
+    is_overheard = body is None and _is_overheard(watch, response)
+    if type(known) is not dict or not _is_set(reply, spec.parsed, known, watch, response, is_overheard):
+        leave(response)
+        watch.unparsed = None
         if body is not None:
             read_body(watch, body)
         watch.open()
         watch.complete()
         return True
-    watch.unparsed = Unparsed(spec, response, body)
     watch.open()
-    if body is None:
-        see_closing(watch, response, ("stream",), call.route.spec.is_async)
-        if call.is_streamed and call.route.stream is not None:
-            _overhear(watch, response)
     return True
 
 
-def _overhear(watch: Watch, response: Any) -> None:
+def _is_overheard(watch: Watch, response: Any) -> bool:
+    call = watch.call
+    see_closing(watch, response, ("stream",), call.route.spec.is_async)
     try:
-        overhear(response, watch, watch.call.route.spec.is_async)
-    except Exception as error:  # a response that takes no attribute
-        if not isinstance(error, (AttributeError, TypeError)):
-            report(error)
+        return overhear(response, watch, call.is_streamed and call.route.stream is not None)
+    except Exception as error:
+        report(error)
+        return False
 
 
-def _is_set(reply: Any, name: str, known: dict[Any, Any], watch: Watch, response: Any) -> bool:
+def _is_set(reply: Any, name: str, known: dict[Any, Any], watch: Watch, response: Any, is_overheard: bool) -> bool:
     try:
-        setattr(reply, name, Parsed(known, watch, response))
+        setattr(reply, name, Parsed(known, watch, response, is_overheard))
     except Exception as error:
         if not isinstance(error, (AttributeError, TypeError)):
             report(error)

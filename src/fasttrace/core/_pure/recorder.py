@@ -186,10 +186,17 @@ def _set_count(ring: Ring, values: list[int], content: bytearray, at: int, bit: 
 
 
 def _set_part(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
-    """A part of nothing is not written: it need not be marked."""
-    if type(value) is int and 0 < value <= MASK64:
+    """A part of nothing is not written, even where it was something before."""
+    if type(value) is int and 0 <= value <= MASK64:
         values[at] = value
-        values[PRESENT] |= bit
+        values[PRESENT] = values[PRESENT] | bit if value else values[PRESENT] & ~bit
+
+
+def _set_searches(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
+    """A text is one more: some providers list what others count."""
+    if issubclass(type(value), str):
+        value = values[at] + 1
+    _set_part(ring, values, content, at, bit, value)
 
 
 def _set_short(ring: Ring, values: list[int], content: bytearray, at: int, bit: int, value: Any) -> None:
@@ -276,6 +283,7 @@ def _setters() -> dict[str, tuple[Setter, int, Any]]:
     table.update({name: (_set_part, at, 1 << NUMBER[name]) for at, name in enumerate(COUNTS, FIRST_COUNT)})
     for name in ("input_tokens", "output_tokens"):
         table[name] = (_set_count, *table[name][1:])
+    table["web_search_requests"] = (_set_searches, *table["web_search_requests"][1:])
     table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(FIRSTS, FIRST_FIRST)})
     table.update({name: (_set_text, NUMBER[name], CLIP_BYTES[name]) for name in TEXTS})
     table.update({name: (_set_list, NUMBER[name], CLIP_BYTES[name]) for name in LISTS})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._report import report
 from .._text import exact_text
 from .layout import COUNTS, MASK64, NUMBER, PRESENT, STATUS
+from .price import HAS_INPUT
 from .recorder import ERROR, SETTERS, set_reported_cost
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ELEMENTS_MAX = 1024  # choices of one reply
 USUAL_COUNTS_END = 1 << 30  # one digit of a Python integer, quick to compare; others take the setter's way
 MISSING = object()
+INPUT_AT = SETTERS["input_tokens"][1]
 
 Reading = tuple[str, "int | None", int, "Setter", Any]
 # Of an object whose nodes ask for its type, add to each other or know a value for what is not there: types, tag, that
@@ -78,10 +80,22 @@ def _reading(node: Node, is_foreign: bool) -> Reading:
 
 def setter_of(field: str) -> tuple[Setter, int, Any]:
     """How a field is set that was found in a reply."""
+    if field == "total_tokens":
+        return _set_total, 0, None
     setter, at, detail = SETTERS[field]
     if field == "cost_usd":
         return set_reported_cost, at, detail
     return (_set_error_code if field == "error_code" else setter), at, detail
+
+
+def _set_total(ring: Ring, values: list[int], content: bytearray, _: int, __: None, value: Any) -> None:
+    """A provider that leaves out an output of zero, or reasoning that it counts apart, tells the whole of it here."""
+    if not values[PRESENT] & HAS_INPUT or type(value) is not int or value > MASK64:
+        return
+    setter, at, bit = SETTERS["output_tokens"]
+    rest = value - values[INPUT_AT]
+    if rest >= 0 and (not values[PRESENT] & bit or rest > values[at]):
+        setter(ring, values, content, at, bit, rest)
 
 
 def _set_error_code(ring: Ring, values: list[int], content: bytearray, at: int, number: Any, value: Any) -> None:
@@ -132,6 +146,7 @@ def read_fields(
                 values[at] = value
                 present |= bit
             else:
+                values[PRESENT] |= present  # a total asks what is there
                 setter(ring, values, content, at, detail, value)
         except AttributeError:
             continue

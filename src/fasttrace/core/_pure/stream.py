@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 HAS_CHUNKS = 1 << NUMBER["chunks"]
+HAS_HTTP_STATUS = 1 << NUMBER["http_status"]
 
 
 class Watch(Chunks):
@@ -69,21 +70,39 @@ class Watch(Chunks):
         if CURRENT.get() is self.call.context:
             CURRENT.set(self.call.previous)  # type: ignore[arg-type]
 
-    # ---- a raw reply's body that passes by (core/_overheard.py) ----
+    # ---- a raw reply's body while the user reads it (core/_overheard.py) ----
 
-    def hear(self, chunk: object) -> None:
-        """An event of it."""
-        if self.state != READY or self.unparsed is None:
-            return
+    def hear(self, event: object) -> bool:
+        """An event of it; False once nobody wants any more."""
+        if self.unparsed is None or self.state == ENDED:
+            return False
+        if self.state != READY:
+            return True
         if not self.is_stream:
             self.is_stream = True
             self.collect_content()
-        self.feed(chunk)
+        self.feed(event)
+        return True
 
-    def heard_all(self) -> None:
-        """It was read to its end: the span ends, if there was anything to hear."""
-        if self.is_stream and self.unparsed is not None:
+    def was_read(self, body: bytes | None) -> None:
+        """It was read to its end: that is a stream's end. A reply may still be parsed."""
+        unparsed = self.unparsed
+        if unparsed is None:
+            return
+        unparsed.was_read, unparsed.body = True, body
+        if self.is_stream:
+            self.unparsed = None
             self.complete()
+
+    def body_failed(self, error: BaseException) -> None:
+        """Its reading raised."""
+        self.unparsed = None
+        self.fail(error)
+
+    def dropped(self) -> None:
+        """Nobody can read it any more; who holds the raw reply may still parse what was read."""
+        if self.unparsed is not None and not (self.unparsed.was_read and self.unparsed.is_held):
+            self.abandon()
 
     # ---- endings: each is told, the first one counts ----
 
@@ -136,12 +155,13 @@ class Watch(Chunks):
                 if values[PRESENT] & HAS_INPUT_OR_OUTPUT:
                     values[USAGE_SOURCE] = FROM_PROVIDER
             else:
-                if self.chunks or error is None:  # a request that was refused used nothing
-                    values[USAGE_SOURCE] = PARTIAL
+                values[USAGE_SOURCE] = PARTIAL
                 if values[STATUS] == SUCCESS:
                     values[STATUS] = INCOMPLETE
             if error is not None:
                 self.target.read_failure(call, error)
+                if not self.chunks and values[PRESENT] & HAS_HTTP_STATUS:  # what was refused used nothing
+                    values[USAGE_SOURCE] = 0
         finally:
             self.target.push(call)
             closer = None if self.closer is None else self.closer()

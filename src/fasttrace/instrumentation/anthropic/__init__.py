@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fasttrace import semconv
 from fasttrace.core._api import CallSpec, Node, StreamSpec
-from fasttrace.instrumentation.anthropic.helper import helper_patches
+from fasttrace.instrumentation.anthropic.second_stream import second_stream_patches
 from fasttrace.instrumentation.call import CLIENT_ENDPOINT, client_patches, resolver
 from fasttrace.instrumentation.content import messages_content
 from fasttrace.trace.failure import failure
@@ -141,4 +141,4 @@ def _routes(is_async: bool) -> Mapping[str, CallSpec]:
 
 def patches(method: Callable[[Any, Any], Any], switch: Callable[[Any, bool], None]) -> list[Patch]:
     """The table of what is replaced; `method(original, router)` makes what records, `switch` turns it off."""
-    return [*client_patches(SDK, _routes, method, switch), *helper_patches()]
+    return [*client_patches(SDK, _routes, method, switch), *second_stream_patches()]

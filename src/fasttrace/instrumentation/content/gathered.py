@@ -59,8 +59,8 @@ class Gathered:
         self.add(found, piece)
         return found
 
-    def take(self, value: object, depth: int = 0) -> object:
-        """A copy of `value` as far as there is room; None for what there is none for."""
+    def take(self, value: object, depth: int = 0, within: str = "") -> object:
+        """A copy of `value`, the member `within`, as far as there is room; None for what there is none for."""
         text = exact_text(value)
         if text is not None:
             return self.media.of_data_url(text) if is_data_url(text) else self.text(text)
@@ -75,21 +75,21 @@ class Gathered:
         self.room -= 1
         listed = elements(value)
         if listed is not None:
-            return self._elements(listed, len(value), depth)  # type: ignore[arg-type]
+            return self._elements(listed, len(value), depth, within)  # type: ignore[arg-type]
         parts = pairs(value, self.room)
-        return told(value) if parts is None else self._members(parts, depth)
+        return told(value) if parts is None else self._members(parts, depth, within)
 
-    def _elements(self, values: Iterator[object], count: int, depth: int) -> list[object]:
+    def _elements(self, values: Iterator[object], count: int, depth: int, within: str) -> list[object]:
         found: list[object] = []
         for value in values:
             if self.room <= 0:
                 size = Size()
                 self.left_out += size.of(value) + size.of_rest(values, count - len(found) - 1)
                 break
-            found.append(self.take(value, depth + 1))
+            found.append(self.take(value, depth + 1, within))
         return found
 
-    def _members(self, parts: Pairs, depth: int) -> Made:
+    def _members(self, parts: Pairs, depth: int, within: str) -> Made:
         found: Made = {}
         for at, (key, value) in enumerate(parts):
             if self.room <= 0:
@@ -98,7 +98,7 @@ class Gathered:
             name = exact_text(key)
             name = str(key) if name is None else name
             self.room -= len(name)
-            found[name] = self.media.of_member(name, value, parts) or self.take(value, depth + 1)
+            found[name] = self.media.of_member(name, value, parts, within) or self.take(value, depth + 1, name)
         return found
 
     def leave_out(self, value: object) -> None:
@@ -118,16 +118,16 @@ class Gathered:
         text = exact_text(value)
         if known is None:
             self.room -= len(name)
-            into[name] = self.take(value)
+            into[name] = self.take(value, 0, name)
         elif text is not None:
             if type(known) is Text and (name not in WORDS or not known.pieces):
                 self.add(known, text)
         elif isinstance(known, list):
-            known += self._elements(elements(value) or iter(()), len(value), 0)  # type: ignore[arg-type]
+            known += self._elements(elements(value) or iter(()), len(value), 0, name)  # type: ignore[arg-type]
         elif isinstance(known, dict):
             self.merge(known, value)
         else:
-            into[name] = value if isinstance(value, (bool, int, float)) else self.take(value)
+            into[name] = value if isinstance(value, (bool, int, float)) else self.take(value, 0, name)
 
     def at(self, made: dict[int, Any], index: int, new: Callable[[], Any]) -> Any:
         """What stands at an index of a list, made where it is not there yet; None for one too many."""

@@ -1,8 +1,9 @@
 """Images, audio and files in content: told by type, size and digest, never by what they hold.
 
 A payload is recognised where the providers put one: raw bytes, a `data:` URL, a member like `b64_json`, `data` beside
-a media type. It becomes {"type", "bytes", "sha256"}: the media type, where nothing names it by the payload's first
-bytes; the size of the decoded bytes; the digest of these, so that an image is the same in whichever form it was sent.
+a media type, base64 where a URL is expected. It becomes {"type", "bytes", "sha256"}: the media type, where nothing
+names it by the payload's first bytes; the size of the decoded bytes; the digest of these, so that an image is the same
+in whichever form it was sent.
 
 Decoding and hashing 1 MiB takes two to five milliseconds. So the payloads of one field share a budget, in the order in
 which they come: a payload that is larger than what is left of it goes without `sha256`, and its size is worked out
@@ -24,11 +25,18 @@ TYPE_BYTES = 64
 UNKNOWN_TYPE = "application/octet-stream"
 BASE64_MARK = ";base64,"
 
-# Members whose text or bytes are a payload wherever they are; `data` and `result` only beside what says so.
-_PAYLOADS = frozenset(
+BARE_LEAST_CHARACTERS = 64
+SCHEME = "data:"
+
+# Members whose text or bytes are a payload wherever they are; `data` and `result` only beside or inside of what says
+# so; those that are a URL, if they are base64 instead.
+_EMBEDS = frozenset(("image_embeds", "audio_embeds", "video_embeds", "prompt_embeds"))
+_PAYLOADS = _EMBEDS | frozenset(
     ("b64_json", "file_data", "partial_image_b64", "image_bytes", "imageBytes", "video_bytes", "videoBytes")
 )
 _MAYBE = frozenset(("data", "result"))
+_URLS = frozenset(("image_url", "audio_url", "video_url", "url"))
+_INLINE = frozenset(("inline_data", "inlineData"))
 _TYPE_NAMES = ("media_type", "mime_type", "mimeType")
 _SIGNATURES = (
     (b"\x89PNG", "image/png"),
@@ -44,7 +52,16 @@ _SIGNATURES = (
 
 
 def is_data_url(text: str) -> bool:
-    return text.startswith("data:") and text.find(BASE64_MARK, 0, HEAD_CHARACTERS) > 0
+    return _payload_start(text) > 0
+
+
+def _payload_start(text: str) -> int:
+    """Where the base64 of a `data:` URL begins, 0 for what is none; scheme and mark have no case."""
+    if text[:1] not in "dD" and not text[:1].isspace():
+        return 0
+    head = text[:HEAD_CHARACTERS].replace("\u0130", "?").lower()  # the one letter that two stand for in lower case
+    at = head.find(BASE64_MARK) if head.lstrip().startswith(SCHEME) else -1
+    return at + len(BASE64_MARK) if at > 0 else 0
 
 
 def decoded_bytes(text: str, start: int = 0) -> int:
@@ -81,27 +98,27 @@ class Media:
     __slots__ = ("_known", "_remembers", "_room")
 
     def __init__(self, *, remembers: bool = True) -> None:
-        self._known: dict[int, tuple[object, dict[str, object]]] = {}
+        self._known: dict[tuple[int, str], tuple[object, dict[str, object]]] = {}
         self._remembers = remembers
         self._room = HASHED_MAX_BYTES
 
-    def _remember(self, payload: object, found: dict[str, object]) -> dict[str, object]:
+    def _remember(self, payload: object, kind: str, found: dict[str, object]) -> dict[str, object]:
         if self._remembers:
-            self._known[id(payload)] = payload, found
+            self._known[id(payload), kind] = payload, found
         return found
 
     def of_bytes(self, data: bytes | bytearray | memoryview, kind: str = "") -> dict[str, object]:
-        known = self._known.get(id(data))
+        known = self._known.get((id(data), kind))
         if known is not None:
             return known[1]
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         found: dict[str, object] = {"type": kind or _type_of(bytes(data[:16])), "bytes": size}
         if size <= self._room:
             found["sha256"] = self._digest(data, size)
-        return self._remember(data, found)
+        return self._remember(data, kind, found)
 
     def of_base64(self, text: str, kind: str = "", start: int = 0) -> dict[str, object]:
-        known = self._known.get(id(text))
+        known = self._known.get((id(text), kind))
         if known is not None:
             return known[1]
         found: dict[str, object] = {"type": kind or UNKNOWN_TYPE, "bytes": decoded_bytes(text, start)}
@@ -113,24 +130,34 @@ class Media:
                 found["bytes"], found["sha256"] = len(data), self._digest(data, len(data))
         except ValueError:  # no base64 after all: its length is all there is to tell
             found["bytes"] = len(text) - start
-        return self._remember(text, found)
+        return self._remember(text, kind, found)
 
     def of_data_url(self, text: str) -> dict[str, object]:
-        start = text.index(BASE64_MARK)
-        kind = clean(text[len("data:") : start].partition(";")[0], TYPE_BYTES).decode()
-        return self.of_base64(text, kind, start + len(BASE64_MARK))
+        start = _payload_start(text)
+        kind = text[: start - len(BASE64_MARK)].lstrip()[len(SCHEME) :].partition(";")[0]
+        return self.of_base64(text, clean(kind, TYPE_BYTES).decode(), start)
 
-    def of_member(self, name: object, value: object, siblings: Pairs) -> dict[str, object] | None:
-        """What stands for a member's value where that is a payload, by its name and the members beside it."""
-        if type(name) is not str or (name not in _PAYLOADS and name not in _MAYBE):
+    def of_member(self, name: object, value: object, siblings: Pairs, within: object = "") -> dict[str, object] | None:
+        """What stands for a member's value where that is a payload, by its name, the members beside it, and the name
+        of the member that they are in.
+        """
+        if type(name) is not str:
+            return None
+        is_embeds = type(within) is str and within in _EMBEDS
+        if not is_embeds and name not in _PAYLOADS and name not in _MAYBE and name not in _URLS:
             return None
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self.of_bytes(value, _named_type(dict(siblings)))
         text = exact_text(value)
         if not text or is_data_url(text):
             return None
+        if name in _URLS and not (len(text) >= BARE_LEAST_CHARACTERS and _is_base64(text)):
+            return None
         beside = dict(siblings)
-        if name in _MAYBE and not (_is_payload(name, beside) and _is_base64(text)):
+        if is_embeds and "bytes" in beside:  # what stands for one already
+            return None
+        is_inline = name == "data" and type(within) is str and within in _INLINE
+        if name in _MAYBE and not ((is_embeds or is_inline or _is_payload(name, beside)) and _is_base64(text)):
             return None
         return self.of_base64(text, _named_type(beside))
 

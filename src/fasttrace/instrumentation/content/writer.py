@@ -28,6 +28,7 @@ from fasttrace.core._text import (
     valid,
 )
 from fasttrace.instrumentation.content.media import Media, is_data_url
+from fasttrace.instrumentation.content.secret import is_secret_member, redact_queries
 from fasttrace.instrumentation.content.values import SIZE_STEPS, Size, Text, elements, is_proto_list, pairs, told
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ NAMES_MAX = 1024
 REMEMBERED_NAME_CHARACTERS = 64
 MEMBER_LEAST_BYTES = len('"":0,')
 PIECE_CHARACTERS = 512
-# Members whose text is a secret whatever it looks like; a request names them for the tools of others' servers.
-SECRET_NAMES = frozenset(("authorization", "Authorization", "authorization_token", "api_key", "x-api-key", "password"))
 MARK_BYTES = len(',{"truncated":18446744073709551615}')
 
 
@@ -79,7 +78,7 @@ def _bytes_of(text: str) -> int:
 class Writer(Renderer):
     """One field on its way to JSON; what it gives is empty where there was no room for anything."""
 
-    __slots__ = ("is_full", "left_out", "media", "size")
+    __slots__ = ("is_full", "left_out", "media", "size", "within")
 
     def __init__(self, room: int, media: Media) -> None:
         super().__init__(room)
@@ -87,6 +86,7 @@ class Writer(Renderer):
         self.left_out = 0
         self.is_full = False
         self.size = Size()
+        self.within: object = ""  # the name of the member whose value is written
 
     @property
     def is_cut(self) -> bool:
@@ -130,6 +130,9 @@ class Writer(Renderer):
         else:
             redacted = redact(text)
             shown, is_cut = redacted[:room], len(redacted) > room
+        if "://" in shown:
+            shown = redact_queries(shown)
+            shown, is_cut = shown[:room], is_cut or len(shown) > room
         shown = valid(shown)
         quoted = quote(shown)
         if _bytes_of(quoted) > self.room:
@@ -148,8 +151,10 @@ class Writer(Renderer):
         self.room -= 2
         iterator = elements(values)
         items: list[str] = []
+        within = self.within
         for at, value in enumerate(iterator or ()):
             self.room -= bool(items)
+            self.within = within
             item = self.render(value, depth + 1)
             if item:
                 items.append(item)
@@ -173,10 +178,12 @@ class Writer(Renderer):
 
     def _members(self, parts: Pairs, count: int, depth: int) -> str:
         members: list[str] = []
+        within = self.within
         for at, (key, value) in enumerate(parts):
             name = _quoted_name(key)
             self.room -= _bytes_of(name) + 1 + bool(members)
-            item = self.render(self._shown(key, value, parts), depth + 1)
+            self.within = key
+            item = self.render(self._shown(key, value, parts, within), depth + 1)
             if item:
                 members.append(f"{name}:{item}")
             if self.is_full:
@@ -184,12 +191,10 @@ class Writer(Renderer):
                 break
         return "{" + ",".join(members) + "}"
 
-    def _shown(self, key: object, value: object, beside: Pairs) -> object:
-        if key in SECRET_NAMES and (type(value) is Text or exact_text(value) is not None):
+    def _shown(self, key: object, value: object, beside: Pairs, within: object) -> object:
+        if is_secret_member(key, value, beside, within):
             return REDACTED
-        if key == "headers" and ("type", "mcp") in beside:
-            return REDACTED
-        return self.media.of_member(key, value, beside) or value
+        return self.media.of_member(key, value, beside, within) or value
 
     # ---- what is not JSON's ----
 

@@ -1,8 +1,9 @@
 """Chat completions, and the two older APIs that share their usage: completions and embeddings.
 
 Providers that speak this API differ in where they say what: reasoning is `reasoning_content` or `reasoning`, DeepSeek
-and Moonshot name cached tokens beside the usual place, gateways and Perplexity report a cost. Reading all of them by
-name costs little where they are not there, and nothing with OpenAI itself.
+and Moonshot name cached tokens beside the usual place, gateways and Perplexity report a cost. xAI and Gemini do not
+count reasoning into `completion_tokens`, but into `total_tokens`. Reading all of them by name costs little where they
+are not there.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ USAGE = (
             Node("audio_tokens", "output_audio_tokens"),
         ),
     ),
+    Node("total_tokens", "total_tokens", foreign=True),
     *COST,
 )
 HEAD = (Node("model", "model_id"), Node("id", "response_id"), Node("service_tier", "service_tier"))
@@ -158,9 +160,12 @@ LISTS = ("finish_reasons", "tool_calls")
 
 
 def include_usage(body: Any) -> None:
-    """Have a stream end with its usage, where a setting asks for it and the user has not decided about it."""
+    """Have a stream end with its usage, where a setting asks for it and the user has not decided about it. Other
+    options of the user's are sent along, from a copy of their dictionary."""
     if PROCESSOR.config.openai_stream_usage:
-        body.setdefault("stream_options", {"include_usage": True})
+        options = body.get("stream_options", {})
+        if isinstance(options, dict) and "include_usage" not in options:
+            body["stream_options"] = {**options, "include_usage": True}
 
 
 def failure_of_chat(error: BaseException) -> Mapping[str, Value]:
@@ -182,6 +187,6 @@ def _read_reply(found: object, nodes: tuple[Node, ...], fields: dict[str, Any]) 
                 continue
             if node.field in LISTS:
                 fields.setdefault(node.field, []).append(element)
-            elif node.field is not None:
+            elif node.field is not None and node.field != "total_tokens":
                 fields[node.field] = element
             _read_reply(element, node.children, fields)

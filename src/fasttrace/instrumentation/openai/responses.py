@@ -62,12 +62,14 @@ USAGE = Node(
 INCOMPLETE = Node("incomplete_details", children=(Node("reason", "finish_reasons"),))
 ERROR = Node("error", children=(Node("code", "error_code"),))
 
+SEARCH = Node("type", "web_search_requests", types=("web_search_call",))
+
 RESPONSE_REPLY = (
     *HEAD,
     USAGE,
     INCOMPLETE,
     ERROR,
-    Node("output", each=True, children=(Node("name", "tool_calls", types=TOOL_TYPES),)),
+    Node("output", each=True, children=(Node("name", "tool_calls", types=TOOL_TYPES), SEARCH)),
 )
 FETCH_REPLY = (*HEAD, INCOMPLETE)
 
@@ -76,7 +78,10 @@ TEXT = (Node("delta", mark="text"),)
 END = Node("type", mark="end")
 BEGUN = (Node("response", children=HEAD),)
 FETCHED = (END, Node("response", children=FETCH_REPLY))
-ENDED = (END, Node("response", children=(*HEAD, USAGE, INCOMPLETE, ERROR)))
+ENDED = (
+    END,
+    Node("response", children=(*HEAD, USAGE, INCOMPLETE, ERROR, Node("output", each=True, children=(SEARCH,)))),
+)
 
 _GENERATION: Mapping[str, tuple[Node, ...]] = {
     "response.created": BEGUN,

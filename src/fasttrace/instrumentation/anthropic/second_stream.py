@@ -37,7 +37,7 @@ def read_the_first(original: Callable[..., Any]) -> Callable[..., Any]:
     return __init__
 
 
-def helper_patches() -> list[Patch]:
+def second_stream_patches() -> list[Patch]:
     return [
         Patch(MODULE, f"{prefix}{helper}.__init__", read_the_first, is_optional=True)
         for helper in HELPERS
