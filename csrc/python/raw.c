@@ -279,9 +279,10 @@ static bool watch_response(ft_watch *watch, ft_call *call, PyObject *reply, PyOb
     atomic_store(&watch->is_held, true);
     atomic_store(&watch->was_read, is_read);
     if (!is_read && (watch->response = PyWeakref_NewRef(response, NULL)) == NULL) PyErr_Clear();
-    if (!is_read && !ft_stream_see_closed(watch, call->target, response, stream_path)) return false;
     bool is_overheard = !is_read && overhear(watch, call, response);
     if (PyErr_Occurred()) return false;
+    bool is_unseen = !is_read && !is_overheard;
+    if (is_unseen && !ft_stream_see_closed(watch, call->target, response, stream_path)) return false;
     bool is_heard = set_parsed(reply, names, watch, is_read ? NULL : response, is_overheard);
     if (PyErr_Occurred()) return false;
     if (!is_heard && !stop_overhearing(watch)) return false;

@@ -290,6 +290,14 @@ static PyObject *watch_body_failed(PyObject *self, PyObject *error) {
     Py_RETURN_NONE;
 }
 
+/* A raw reply that is closed may still be parsed: only the time is noted. */
+static PyObject *watch_body_closed(PyObject *self, PyObject *unused) {
+    (void)unused;
+    int64_t never = 0;
+    atomic_compare_exchange_strong(&((ft_watch *)self)->stopped_ns, &never, ft_clock_monotonic_ns());
+    Py_RETURN_NONE;
+}
+
 static PyObject *watch_dropped(PyObject *self, PyObject *unused) {
     (void)unused;
     ft_raw_dropped((ft_watch *)self);
@@ -300,6 +308,7 @@ static PyMethodDef watch_methods[] = {
     {"hear", watch_hear, METH_O, NULL},
     {"was_read", watch_was_read, METH_O, NULL},
     {"body_failed", watch_body_failed, METH_O, NULL},
+    {"body_closed", watch_body_closed, METH_NOARGS, NULL},
     {"dropped", watch_dropped, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,11 +1,11 @@
 """The body of a raw reply, overheard while the user reads it: how the reading ends, and the events of a stream as they
 pass. For both cores.
 
-A raw response may never be parsed: a gateway passes its bytes on. Every way to read them leads through the response's
-byte stream, so that is what we stand around: the bytes come out as they are, an exception is the client's own, and the
-watch is told. A compressed body is decompressed once more for us, where the standard library can; one that it cannot
-passes unheard. What the SDK parses as a stream is watched there, and not overheard. Runs on the thread that reads the
-body, and on whichever thread drops it.
+A raw response may never be parsed: a gateway passes its bytes on. Every way to read them leads through iterating the
+response's byte stream, so that this one stream gets a class of its own, by the same name, that iterates and closes as
+before and tells the watch: the bytes come out as they are, an exception is the client's own. A compressed body is
+decompressed once more for us, where the standard library can; one that it cannot passes unheard. What the SDK parses as
+a stream is watched there, and not overheard. Runs on the thread that reads the body, and on whichever thread drops it.
 """
 
 from __future__ import annotations
@@ -30,27 +30,43 @@ if TYPE_CHECKING:
         def body_failed(self, error: BaseException) -> None:
             """The body's reading raised."""
 
+        def body_closed(self) -> None:
+            """It was closed, before or after its end."""
+
         def dropped(self) -> None:
             """Nobody can read the body any more."""
 
 
 LINE_MAX_BYTES = 1 << 20
+EAR = "_fasttrace_ear"  # where the stream keeps what hears it
 
 
 def overhear(response: Any, watch: Watch, is_stream: bool) -> bool:
-    """Stand around the stream of a `response` that was not read yet; False where that is not to be had."""
+    """Overhear the body of a `response` that was not read yet; False where that is not to be had."""
     try:
-        response.stream = Overheard(response.stream, watch, _listener(response, watch, is_stream))
+        stream = response.stream
+        fields, ear = stream.__dict__, _Ear(None, _listener(response, watch, is_stream))
+        stream.__class__ = _class_for(type(stream))
     except (AttributeError, TypeError):
         return False
+    fields[EAR], ear.watch = ear, watch
     return True
 
 
 def leave(response: Any) -> None:
     """Overhear it no more."""
-    stream = getattr(response, "stream", None)
-    if type(stream) is Overheard:
-        response.stream = stream.left()
+    _forget(getattr(response, "stream", None))
+
+
+def _forget(stream: Any) -> None:
+    ear = getattr(stream, "__dict__", {}).pop(EAR, None)
+    if ear is not None:
+        ear.watch = None
+        stream.__class__ = _own_class(stream)
+
+
+def _own_class(stream: Any) -> Any:
+    return type(stream).__base__
 
 
 def _listener(response: Any, watch: Watch, is_stream: bool) -> Lines | Whole | None:
@@ -69,96 +85,105 @@ def _listener(response: Any, watch: Watch, is_stream: bool) -> Lines | Whole | N
     return Whole(decompress) if "json" in str(headers.get("content-type", "")) else None
 
 
-class Overheard:
-    """A response's byte stream, taken for what it is around: it has the other's class and attributes."""
+_classes: dict[type, type] = {}
 
-    def __init__(self, stream: Any, watch: Watch, listener: Lines | Whole | None) -> None:
-        self.__dict__.update(_stream=stream, _watch=watch, _listener=listener)
 
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            for piece in self._stream:
-                self._pass_on(piece)
-                yield piece
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._watch.body_failed(error)
-            raise
-        self._end()
+def _class_for(kind: type) -> type:
+    known = _classes.get(kind)
+    if known is None:
+        members: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__, "__doc__": kind.__doc__}
+        ours = {"__iter__": _iterate, "__aiter__": _iterate_async, "close": _close, "aclose": _aclose}
+        members.update({name: method for name, method in ours.items() if hasattr(kind, name)})
+        known = _classes[kind] = type(kind)(kind.__name__, (kind,), members)
+        known.__qualname__ = kind.__qualname__
+    return known
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self._stream:
-                self._pass_on(piece)
-                yield piece
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._watch.body_failed(error)
-            raise
-        self._end()
 
-    def _pass_on(self, piece: bytes) -> None:
-        listener = self._listener
-        if listener is None:
+def _iterate(stream: Any) -> Iterator[bytes]:
+    ear = stream.__dict__[EAR]
+    try:
+        for piece in _own_class(stream).__iter__(stream):
+            ear.take(piece)
+            yield piece
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        ear.failed(error)
+        raise
+    ear.end()
+    _forget(stream)
+
+
+async def _iterate_async(stream: Any) -> AsyncIterator[bytes]:
+    ear = stream.__dict__[EAR]
+    try:
+        async for piece in _own_class(stream).__aiter__(stream):
+            ear.take(piece)
+            yield piece
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        ear.failed(error)
+        raise
+    ear.end()
+    _forget(stream)
+
+
+def _close(stream: Any) -> Any:
+    stream.__dict__[EAR].closed()
+    return _own_class(stream).close(stream)
+
+
+async def _aclose(stream: Any) -> Any:
+    stream.__dict__[EAR].closed()
+    return await _own_class(stream).aclose(stream)
+
+
+class _Ear:
+    """What hears one stream, and dies with it."""
+
+    __slots__ = ("listener", "watch")
+
+    def __init__(self, watch: Watch | None, listener: Lines | Whole | None) -> None:
+        self.watch = watch
+        self.listener = listener
+
+    def take(self, piece: bytes) -> None:
+        if self.listener is None:
             return
         try:
-            wants_more = listener.take(piece)
+            wants_more = self.watch is not None and self.listener.take(piece)
         except Exception as error:  # the bytes go on
             report(error)
             wants_more = False
         if not wants_more:
-            self.__dict__["_listener"] = None
+            self.listener = None
 
-    def _end(self) -> None:
+    def closed(self) -> None:
+        if self.watch is not None:
+            self.watch.body_closed()
+
+    def failed(self, error: BaseException) -> None:
+        if self.watch is not None:
+            self.watch.body_failed(error)
+
+    def end(self) -> None:
         body = None
         try:
-            if self._listener is not None:
-                body = self._listener.end()
+            if self.listener is not None:
+                body = self.listener.end()
         except Exception as error:  # the body was read all the same
             report(error)
-        self._watch.was_read(body)
-
-    def left(self) -> Any:
-        """What it is around, alone again."""
-        self.__dict__["_watch"] = _NOBODY
-        self.__dict__["_listener"] = None
-        return self._stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_stream"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._stream, name, value)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self._stream.__class__
-
-    def __repr__(self) -> str:
-        return repr(self._stream)
+        if self.watch is not None:
+            self.watch.was_read(body)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         try:
-            self._watch.dropped()
+            if self.watch is not None:
+                self.watch.dropped()
         except Exception as error:
             if not is_finalizing():  # by then there may be nothing to report with
                 report(error)
-
-
-class _Nobody:
-    def hear(self, event: object) -> bool:
-        return False
-
-    def was_read(self, body: bytes | None) -> None: ...
-
-    def body_failed(self, error: BaseException) -> None: ...
-
-    def dropped(self) -> None: ...
-
-
-_NOBODY = _Nobody()
 
 
 class Lines:

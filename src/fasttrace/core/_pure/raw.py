@@ -176,12 +176,13 @@ def watch_raw(target: Target, spec: RawSpec, call: Call, reply: Any) -> bool:
 
 def _is_overheard(watch: Watch, response: Any) -> bool:
     call = watch.call
-    see_closing(watch, response, ("stream",), call.route.spec.is_async)
     try:
-        return overhear(response, watch, call.is_streamed and call.route.stream is not None)
+        if overhear(response, watch, call.is_streamed and call.route.stream is not None):
+            return True
     except Exception as error:
         report(error)
-        return False
+    see_closing(watch, response, ("stream",), call.route.spec.is_async)
+    return False
 
 
 def _is_set(reply: Any, name: str, known: dict[Any, Any], watch: Watch, response: Any, is_overheard: bool) -> bool:

@@ -99,6 +99,10 @@ class Watch(Chunks):
         self.unparsed = None
         self.fail(error)
 
+    def body_closed(self) -> None:
+        """It was closed: a raw reply may still be parsed."""
+        self.stopped_ns = self.stopped_ns or clock_monotonic_ns()
+
     def dropped(self) -> None:
         """Nobody can read it any more; who holds the raw reply may still parse what was read."""
         if self.unparsed is not None and not (self.unparsed.was_read and self.unparsed.is_held):
