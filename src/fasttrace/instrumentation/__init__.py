@@ -75,7 +75,7 @@ def _instrumentation(name: str) -> Instrumentation:
 
 
 def instrument(name: str) -> None:
-    """Record the calls of an SDK (a name of SDKS), now or from its import on. Idempotent. ValueError for another name."""
+    """Record the calls of an SDK, a name of SDKS, now or from its import on. Idempotent. ValueError for others."""
     instrumentation = _instrumentation(name)
     _by_hand.add(name)
     instrumentation.apply()
