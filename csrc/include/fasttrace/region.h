@@ -26,8 +26,19 @@ enum { FT_REGION_VERSION = 1, FT_HEADER_BYTES = 4096, FT_INFLIGHT_SLOT_BYTES = 1
 typedef enum {
     FT_DROP_BUSY,             /* the slot's last writer is still in it: this push gave way */
     FT_DROP_CONTENT_TOO_LARGE, /* metadata kept, content larger than the arena takes */
+    FT_DROP_INFLIGHT_FULL,     /* the call was recorded, but a crash would not have shown it in the air */
     FT_DROP_REASON_COUNT
 } ft_drop;
+
+/* What the exporter had in its hands beyond `acked`: the tickets first_ticket to next_ticket - 1, of which span_count
+ * held a span. Whoever recovers the file makes the same batch of them again, under the same id, or, where they were
+ * settled, passes them over. The state is stored last, with release: a half-written range is none. */
+typedef enum { FT_RANGE_NONE, FT_RANGE_OPEN, FT_RANGE_SETTLED } ft_range_state;
+typedef struct {
+    _Atomic uint64_t state;
+    _Atomic uint64_t first_ticket, next_ticket, span_count;
+} ft_range;
+enum { FT_RANGES = 8, FT_RESOURCE_MAX = 2048 };
 
 typedef struct {
     uint64_t magic;               /* 0 */
@@ -54,10 +65,15 @@ typedef struct {
     _Alignas(128) _Atomic uint64_t arena_head;  /* 512 next byte of content, monotonic */
     _Alignas(128) _Atomic uint64_t strtab_used; /* 640 bytes of the string table in use */
     _Alignas(128) _Atomic uint64_t dropped[FT_DROP_REASONS]; /* 768 */
+    _Alignas(128) _Atomic int64_t alive_ns;     /* 896 the owner's last sign of life, monotonic; 0: none yet */
+    _Alignas(128) ft_range ranges[FT_RANGES];   /* 1024 */
+    _Atomic uint64_t resource_length;           /* 1280 stored last, with release; 0: none */
+    char resource[FT_RESOURCE_MAX];             /* 1288 JSON members that each span of this process carries */
 } ft_header;
 _Static_assert(offsetof(ft_header, head) == 256 && offsetof(ft_header, acked) == 384 &&
                    offsetof(ft_header, arena_head) == 512 && offsetof(ft_header, strtab_used) == 640 &&
-                   offsetof(ft_header, dropped) == 768,
+                   offsetof(ft_header, dropped) == 768 && offsetof(ft_header, alive_ns) == 896 &&
+                   offsetof(ft_header, ranges) == 1024 && offsetof(ft_header, resource) == 1288,
                "the pure twin and recovery read this layout");
 _Static_assert(sizeof(ft_header) <= FT_HEADER_BYTES, "the header fits its page");
 

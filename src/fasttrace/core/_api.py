@@ -41,8 +41,23 @@ class RingOwner(NamedTuple):
     created_unix_ns: int
 
 
+class BatchRange(NamedTuple):
+    """Tickets that the exporter has in its hands: `first_ticket` to `next_ticket` - 1, with `span_count` spans.
+
+    Kept in the ring's header, so that whoever recovers it makes the same batch again, or passes over what is settled.
+    """
+
+    first_ticket: int
+    next_ticket: int
+    span_count: int
+    is_settled: bool = False
+
+
 class RingCounters(NamedTuple):
-    """Where every ticket of a ring stands: `recorded` = `delivered` + `lost` + `pending` + what is in the ring."""
+    """Where every ticket of a ring stands: `recorded` = `delivered` + `lost` + `pending` + what is in the ring.
+
+    inflight_full: calls that found no place in the in-flight table; they are recorded all the same.
+    """
 
     recorded: int
     acknowledged: int
@@ -52,6 +67,23 @@ class RingCounters(NamedTuple):
     pending: int
     content_lost: int
     content_too_large: int
+    inflight_full: int
+
+
+class RecoveredCounters(NamedTuple):
+    """What a dead process's ring held beyond its acknowledged ticket.
+
+    delivered: spans read from it so far; skipped: of tickets that were settled already; lost: overwritten before they
+    were read; torn: tickets whose push had not returned; aborted: calls that were in the air; content_lost: spans
+    delivered without their content, which was overwritten, damaged or no JSON.
+    """
+
+    delivered: int = 0
+    skipped: int = 0
+    lost: int = 0
+    torn: int = 0
+    aborted: int = 0
+    content_lost: int = 0
 
 
 class Price(NamedTuple):
@@ -253,6 +285,45 @@ if TYPE_CHECKING:
         def read(self, max_spans: int, max_bytes: int) -> Batch: ...
         def acknowledge(self, next_ticket: int) -> None: ...
         def counters(self) -> RingCounters: ...
+        def heartbeat(self) -> None:
+            """A sign of life in the header, by the monotonic clock: until then a call in the air had run for sure."""
+
+        def set_resource(self, resource: bytes) -> None:
+            """JSON members that recovery gives each span; more than 2,048 bytes of them are left out."""
+
+        def set_range(self, index: int, batch_range: BatchRange | None) -> None:
+            """Write one of the header's 8 ranges, or clear it. One thread: the consumer's."""
+
+        def aborted(self) -> Batch:
+            """The calls that are in the air now, as spans of status `aborted`; tickets from the head on."""
+
+    class RecoveredRing(Protocol):
+        """A dead process's ring, read from a copy of its file, which may be damaged or hostile.
+
+        `data` is the whole file; ValueError that says why it is not the ring of a process. Everything is bounded by the
+        file's size. `ranges` are the valid ones beyond the acknowledged ticket, by first ticket.
+        """
+
+        shape: RingShape
+        owner: RingOwner
+        resource: bytes
+        ranges: list[BatchRange]
+        acknowledged: int
+        head: int
+
+        def __init__(self, data: bytes | bytearray | memoryview) -> None: ...
+        def read(self, max_spans: int, max_bytes: int, until_ticket: int | None = None) -> Batch:
+            """The next committed spans below `until_ticket` (default: the head); nothing unfinished is waited for. At
+            the end of what there is the batch is empty and its `next_ticket` the limit."""
+
+        def skip(self, next_ticket: int) -> None:
+            """Go on from this ticket: what is before it was settled by the owner."""
+
+        def aborted(self) -> Batch:
+            """The calls that were in the air, as spans of status `aborted` that ran until the last sign of life; those
+            whose span is in the ring (also below the acknowledged ticket) are left out."""
+
+        def counters(self) -> RecoveredCounters: ...
 
     class Recorder(Protocol):
         """The recording path's anchor: which ring, which prices, whether recording is on.
@@ -282,8 +353,15 @@ if TYPE_CHECKING:
             """One finished span, from Python: fields by wire name; codes as their strings, durations in ns, cost in
             pico-USD, text as str, JSON fields as bytes of ready JSON, lists as sequences of str."""
 
+        def enter(self, context: SpanContext, start_unix_ns: int, start_ns: int, kind: str, name: str) -> int:
+            """A span made by hand is in the air: its place in the in-flight table, for `leave`; -1 without one."""
+
+        def leave(self, place: int) -> None:
+            """It was recorded, or never will be. A place of another ring or process is left alone."""
+
     # Inside Core these names are its own attributes.
     AnyRing = Ring
+    AnyRecoveredRing = RecoveredRing
     AnyRecorder = Recorder
     AnyPriceTable = PriceTable
 
@@ -292,6 +370,7 @@ if TYPE_CHECKING:
 
         BACKEND: str
         Ring: type[AnyRing]
+        RecoveredRing: type[AnyRecoveredRing]
         Recorder: type[AnyRecorder]
         PriceTable: type[AnyPriceTable]
 
@@ -307,3 +386,7 @@ if TYPE_CHECKING:
         def clock_monotonic_ns(self) -> int: ...
         def region_bytes(self, shape: RingShape) -> int:
             """Bytes a ring file of this shape needs; raises ValueError for a shape that is not valid."""
+
+        def redact(self, text: str) -> tuple[str, int, int]:
+            """`text` without its secrets (the very object where it has none), and where in `text` the last of them
+            starts and ends, in characters."""

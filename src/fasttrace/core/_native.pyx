@@ -157,7 +157,7 @@ cdef class Ring:
         return _api.RingCounters(
             ft_ring_recorded(self.native), ft_ring_acknowledged(self.native), read.delivered, read.lost,
             ft_ring_dropped(self.native, FT_DROP_BUSY), read.pending, read.content_lost,
-            ft_ring_dropped(self.native, FT_DROP_CONTENT_TOO_LARGE))
+            ft_ring_dropped(self.native, FT_DROP_CONTENT_TOO_LARGE), ft_ring_dropped(self.native, FT_DROP_INFLIGHT_FULL))
 
 
 @cython.final

@@ -84,10 +84,16 @@ VERSION = 1
 HEADER_BYTES = 4096
 HEADER = Struct("QII10Q16s16sQQq")
 READY, HEAD, ACKED, ARENA_HEAD, STRTAB_USED, DROPPED = 152 // 8, 256 // 8, 384 // 8, 512 // 8, 640 // 8, 768 // 8
-DROPPED_BUSY, DROPPED_CONTENT_TOO_LARGE = DROPPED, DROPPED + 1
+DROPPED_BUSY, DROPPED_CONTENT_TOO_LARGE, DROPPED_INFLIGHT_FULL = DROPPED, DROPPED + 1, DROPPED + 2
+ALIVE, RANGES, RESOURCE_LENGTH, RESOURCE_AT = 896 // 8, 1024 // 8, 1280 // 8, 1288
+RANGE_COUNT, RANGE_WORDS, RESOURCE_MAX_BYTES = 8, 4, 2048  # a range: state, first ticket, next ticket, spans
+RANGE_NONE, RANGE_OPEN, RANGE_SETTLED = 0, 1, 2
 
 PAGE_BYTES = 4096
 INFLIGHT_SLOT_BYTES = 128
+# ft_inflight_slot behind its state: trace (2), span, parent, two starts, strings (5), port, kind, is_stream.
+INFLIGHT = Struct("4Qqq5HHBB58x")
+INFLIGHT_STRINGS = ("operation", "name", "provider", "request_model", "server_address")
 STRTAB_MAX_BYTES = 512 << 10
 STRTAB_TEXT_MAX_BYTES = 256
 STRTAB_FIRST = 8

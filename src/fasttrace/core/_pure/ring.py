@@ -213,6 +213,7 @@ class Ring:
             pending=len(reader.pending) if reader else 0,
             content_lost=reader.content_lost if reader else 0,
             content_too_large=words[layout.DROPPED_CONTENT_TOO_LARGE],
+            inflight_full=words[layout.DROPPED_INFLIGHT_FULL],
         )
 
 
