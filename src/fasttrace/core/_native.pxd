@@ -79,7 +79,6 @@ cdef extern from "fasttrace/clock.h" nogil:
 cdef extern from "counters.h" nogil:
     ctypedef enum ft_drop:
         FT_DROP_BUSY, FT_DROP_CONTENT_TOO_LARGE, FT_DROP_INFLIGHT_FULL
-        FT_DROP_INFLIGHT_FULL
     uint64_t ft_ring_recorded(const ft_ring *ring)
     uint64_t ft_ring_acknowledged(const ft_ring *ring)
     uint64_t ft_ring_dropped(const ft_ring *ring, ft_drop reason)
