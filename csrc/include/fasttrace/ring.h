@@ -18,9 +18,12 @@
  * are complete or a lap behind. All ticket arithmetic is modulo 2^64.
  *
  * CRASH. With a shared mapping, whatever a push wrote before the process died is in the file. A slot with an odd
- * sequence was being written: it is the reader's `pending` for ever, a torn record is never delivered. A push that
- * returned has stored 2t+2, so its record is there until a later ticket takes its slot. `acked` moves only when a batch
- * was sent or spooled; whoever reads a dead process's ring starts from it.
+ * sequence was being written: a torn record is never delivered. A push that returned has stored 2t+2, so its record is
+ * there until a later ticket takes its slot. `acked` moves only when a batch was sent or spooled; whoever reads a dead
+ * process's ring starts from it (recovered.h). There nothing that is unfinished will be finished, so it does not become
+ * pending, but is
+ *     torn        its push had not returned when the process died, or had given way
+ * and  limit - acknowledged == delivered + skipped + lost + torn  for what was read up to any limit.
  *
  * Threads: push from any, also from a signal handler; everything named reader or batch belongs to the one consumer. */
 #ifndef FASTTRACE_RING_H
@@ -70,6 +73,8 @@ typedef struct {
     uint64_t lost;      /* tickets passed that no longer hold their record (overwritten, or given way as busy) */
     uint64_t pending;   /* stepped over, still unfinished, looked at again */
     uint64_t content_lost;
+    uint64_t skipped;   /* of a dead process only: passed over unread */
+    uint64_t torn;      /* of a dead process only: unfinished for ever */
 } ft_reader_counters;
 
 enum { FT_READER_PENDING = 64 };
@@ -80,6 +85,7 @@ typedef struct {
     struct { uint64_t ticket; int64_t since_ns; } pending[FT_READER_PENDING];
     size_t pending_count;
     int64_t stalled_since_ns; /* when `next` was first seen unfinished; FT_NOT_STALLED while it is not */
+    bool is_owner_dead;       /* nothing will be finished any more, and no byte is to be believed */
 } ft_reader;
 #define FT_NOT_STALLED INT64_MIN
 
@@ -89,5 +95,17 @@ void ft_reader_init(ft_reader *reader, ft_ring *ring);
 #define FT_STEP_OVER_NS INT64_C(50000000)
 bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);
+
+/* Room for so many records in all; false when out of memory. */
+bool ft_batch_reserve(ft_batch *batch, size_t capacity);
+
+/* ---- of a dead process's ring, in a private copy (recovered.h) ---- */
+/* At the acknowledged ticket, or at the oldest of the last lap where that one is not to be believed. */
+void ft_reader_init_dead(ft_reader *reader, ft_ring *ring);
+/* As ft_reader_read, below `limit_ticket` (modulo 2^64; the head where that is nearer): what is unfinished is torn, a
+ * record whose content could not stand in a line of JSON goes without it. */
+bool ft_reader_read_dead(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, uint64_t limit_ticket);
+/* Pass over every ticket below this one, or the head where that is nearer. */
+void ft_reader_skip(ft_reader *reader, uint64_t next_ticket);
 
 #endif
