@@ -14,7 +14,7 @@ void ft_batch_clear(ft_batch *batch) {
     *batch = (ft_batch){0};
 }
 
-static bool batch_reserve_records(ft_batch *batch, size_t capacity) {
+bool ft_batch_reserve(ft_batch *batch, size_t capacity) {
     if (capacity <= batch->capacity)
         return true;
     ft_record *records = realloc(batch->records, capacity * sizeof *records);
@@ -180,7 +180,7 @@ bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t
     batch->count = 0;
     batch->content_length = 0;
     lapped_skip(reader, pass.head);
-    bool has_memory = batch_reserve_records(batch, records_at_most(reader, &pass)) && pending_revisit(reader, &pass) &&
+    bool has_memory = ft_batch_reserve(batch, records_at_most(reader, &pass)) && pending_revisit(reader, &pass) &&
                       unread_take(reader, &pass);
     batch->first_ticket = batch->count ? batch->tickets[0] : 0;
     batch->next_ticket = reader->next;
