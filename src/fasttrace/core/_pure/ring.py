@@ -27,12 +27,14 @@ from .._api import RingCounters, RingOwner, RingShape
 from .._text import clean
 from . import layout
 from .context import clock_monotonic_ns, fork_mark
+from .inflight import table
 from .layout import HALF64, MASK64, SLOT_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .batch import Batch
+    from .inflight import Tail
     from .ndjson import Writer
 
     Content = bytes | bytearray
@@ -41,6 +43,7 @@ IS_LOCK_FREE = sys.version_info >= (3, 11) and getattr(sys, "_is_gil_enabled", l
 DROPPED, PUSHED, PUSHED_WAKE = 0, 1, 2
 REMEMBERED_TEXTS = 4096
 REMEMBERED_TEXT_CHARACTERS = 256
+next_number = count(1).__next__  # of rings; copied by fork
 
 
 def map_region(fd: int, size: int) -> mmap.mmap:
@@ -96,7 +99,9 @@ class Ring:
     `alive[0]` turns 0 in a fork child, which needs a ring of its own. `index_of[which][text]` are the string table
     indices found so far; ask `index()` for one that is not there, and `text_of[index]` for the string (clipped) that an
     index of this process stands for; `is_full` once a string found no room. `templates` is room for a call driver:
-    values prepared once per kind of call, valid for this ring only.
+    values prepared once per kind of call, with the tails of its in-flight slots (plain, streamed), valid for this ring
+    only. `enter` and `leave` are the in-flight table's (inflight.py); no other ring of this process, nor of the ones it
+    was forked from, has the same `number`.
     """
 
     def __init__(self, fd: int, shape: RingShape, owner: RingOwner) -> None:
@@ -109,8 +114,10 @@ class Ring:
         self.lock = None if IS_LOCK_FREE else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
+        self.enter, self.leave = table(self)
+        self.number = next_number()
         self.index_of: tuple[dict[str, int], ...] = tuple({} for _ in layout.RECORD_STRINGS)
-        self.templates: dict[Any, list[int]] = {}
+        self.templates: dict[Any, tuple[list[int], tuple[Tail, Tail]]] = {}
         self.text_of: dict[int, str] = {}
         self.is_full = False
         self._entries: dict[bytes, int] = {}
@@ -150,7 +157,8 @@ class Ring:
         size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
         if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
             return 0
-        if (used := self.words[layout.STRTAB_USED]) + size > limit:
+        used = self.words[layout.STRTAB_USED]
+        if used + size > limit or not self.alive[0]:  # a fork child must not write to its parent's
             self.is_full = True
             return 0
         self.words[layout.STRTAB_USED] = used + size
@@ -200,6 +208,12 @@ class Ring:
     def acknowledge(self, next_ticket: int) -> None:
         """Every ticket below `next_ticket` is sent or spooled: whoever recovers the file starts there."""
         self.words[layout.ACKED] = next_ticket
+
+    def aborted(self) -> Batch:
+        """The calls that are in the air now, as spans of status `aborted`; tickets from the head on. Any thread."""
+        from .aborted import aborted_calls
+
+        return aborted_calls(self, clock_monotonic_ns())
 
     def counters(self) -> RingCounters:
         """Where every ticket stands. Any thread."""
