@@ -71,15 +71,19 @@ class Config(NamedTuple):
     def ring_shape(self) -> RingShape:
         """The smallest ring that holds `queue_max_size` spans; its content arena grows with it, and for content.
 
+        So does the in-flight table: half as many calls find a place there, those beyond are recorded all the same.
+
         A span's content may take half of the arena at most; where it is captured there is room for four of the largest.
         """
         wanted = min(max(self.queue_max_size, SLOTS_MIN), SLOTS_MAX)
         slots = _power_of_two(wanted)
+        inflight = slots // 2
         captured = self.capture_input + self.capture_output
         if not captured:
-            return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT)
+            return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT, inflight=inflight)
         largest = _power_of_two(4 * captured * self.content_limit)
-        return RingShape(slots=slots, arena_bytes=max(slots * ARENA_BYTES_A_SLOT_WITH_CONTENT, largest))
+        arena_bytes = max(slots * ARENA_BYTES_A_SLOT_WITH_CONTENT, largest)
+        return RingShape(slots=slots, arena_bytes=arena_bytes, inflight=inflight)
 
     @property
     def capture_input(self) -> bool:
