@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fasttrace
+from environment import inherited
 from fasttrace import config
 from fasttrace.cli.loopback import KEY, Collector, Provider
 
@@ -40,7 +40,6 @@ def test_quick_start_is_short() -> None:
 
 
 def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
-    inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
     with Provider() as provider, Collector() as collector:
         settings = {
             "OPENAI_API_KEY": KEY,
@@ -50,7 +49,7 @@ def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
         }
         done = subprocess.run(
             [sys.executable, "-c", quick_start()],
-            env={**inherited, **settings},
+            env={**inherited("FASTTRACE_PURE"), **settings},
             capture_output=True,
             text=True,
             timeout=60,

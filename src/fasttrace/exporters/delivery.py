@@ -152,6 +152,13 @@ class Delivery:
         """Spool a batch, because there is no time to send it now."""
         return [] if self._to_spool(batch) else [batch]
 
+    def keep(self, batch: EncodedBatch, created_ns: int) -> bool:
+        """Have a batch of a dead process, of spans of about that time, where it is safe: in the spool, or, where that
+        does not go the exporter's way, with the exporter. False when that is not possible now."""
+        if self._exporter is not None and not self._exporter.takes_spool:
+            return not self.deliver(batch)
+        return self._spool.holds(batch.batch_id) or self._to_spool(batch, created_ns)
+
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
         pieces, left = deque([batch]), []
         refusals, is_any_accepted = 0, False
@@ -292,9 +299,9 @@ class Delivery:
         report("too_large", "the collector takes no span of %d bytes: dropped", len(line))
         return self._dropped(piece, "too_large")
 
-    def _to_spool(self, piece: EncodedBatch) -> bool:
+    def _to_spool(self, piece: EncodedBatch, created_ns: int | None = None) -> bool:
         try:
-            evicted = self._spool.write(piece)
+            evicted = self._spool.write(piece, created_ns)
         except OSError as error:
             self.last_error = f"spool: {error}"
             report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
