@@ -11,7 +11,7 @@ A reply is hostile input: asked for without compression, read raw, capped at 64 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
 from fasttrace.exporters.compression import usable_encoding
@@ -30,6 +30,14 @@ ADVICE = {
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
+
+
+class Reply(NamedTuple):
+    """A whole reply, as it came."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
 
 
 class HttpExporter:
@@ -80,15 +88,19 @@ class HttpExporter:
     def export(self, batch: EncodedBatch) -> Outcome:
         """One POST. Whatever goes wrong on the way to a whole reply is `retry`."""
         try:
-            self.prepare()
-            self._deadline.start(self._timeout_s)
-            with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
-                body = _read_capped(reply)
+            reply = self.ask(batch)
         except ImportError as error:
             return Outcome("pause", str(error), advice="the HTTP stack is missing: pip install httpx")
         except Exception as error:
             return Outcome("retry", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        return judge(reply.status, reply.headers, body, batch.span_count)
+        return judge(reply.status, reply.headers, reply.body, batch.span_count)
+
+    def ask(self, batch: EncodedBatch) -> Reply:
+        """One POST and its whole reply; raises whatever goes wrong on the way."""
+        self.prepare()
+        self._deadline.start(self._timeout_s)
+        with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
+            return Reply(reply.status, reply.headers, _read_capped(reply))
 
     def _headers_of(self, batch: EncodedBatch) -> list[tuple[bytes, bytes]]:
         headers = [
