@@ -54,6 +54,7 @@ class Config(NamedTuple):
     max_retries: int = 3
     shutdown_timeout: float = 2.0
     compression: str = "zstd"
+    trust_env: bool = False
     ring_dir: str | None = None
     state_dir: str | None = None
     spool_max_bytes: int = 256 << 20
@@ -255,6 +256,7 @@ SETTINGS = (
     Setting("max_retries", whole(0, 20), "attempts after the first before a batch goes to the spool"),
     Setting("shutdown_timeout", seconds(0, 300), "seconds to deliver at exit; the spool keeps the rest"),
     Setting("compression", choice(*ENCODINGS), "`zstd`, `gzip` or `none`"),
+    Setting("trust_env", parse_switch, "`true`: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` are followed"),
     Setting("ring_dir", parse_path, "directory of the ring file (default: the user's shared memory)"),
     Setting("state_dir", parse_path, "directory of the spool (default: the XDG state directory)"),
     Setting("spool_max_bytes", whole(1 << 16, 1 << 50), "bytes the spool may take; the oldest spans go first"),

@@ -18,12 +18,14 @@ from fasttrace.cli.patience import CommandTime
 from fasttrace.cli.terminal import plain
 from fasttrace.config import VERSION
 from fasttrace.exporters.base import EncodedBatch
+from fasttrace.exporters.environment import UnusableEnvironment, proxy_for
 from fasttrace.exporters.http import HttpExporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fasttrace.config import Config
+    from fasttrace.exporters.environment import Proxy
     from fasttrace.exporters.http import Reply
 
 STEP_S = 3.0
@@ -46,7 +48,13 @@ def collector(config: Config, environ: Mapping[str, str] = os.environ) -> Iterat
         yield _no_address(environ)
         return
     yield _key(config)
-    yield from _reach(config, config.collector_url)
+    try:
+        proxy = proxy_for(config.collector_url) if config.trust_env else None
+    except UnusableEnvironment as error:
+        yield fail("proxy", str(error), "correct that variable, or unset FASTTRACE_TRUST_ENV")
+        return
+    yield from _proxies(config, environ, proxy)
+    yield from _reach(config, config.collector_url, proxy.url if proxy else config.collector_url)
 
 
 def _no_address(environ: Mapping[str, str]) -> Check:
@@ -62,20 +70,25 @@ def _key(config: Config) -> Check:
     return ok("key", "FASTTRACE_API_KEY is not set: requests carry no key")
 
 
-def _reach(config: Config, url: str) -> Iterator[Check]:
-    parts = urlsplit(url)
+def _reach(config: Config, url: str, first: str) -> Iterator[Check]:
+    """`first`: what is connected to, the collector or a proxy before it."""
+    parts = urlsplit(first)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     addresses = CommandTime().aside(partial(_look_up, host, port), STEP_S)
     if not isinstance(addresses, list):
         found = f"{host} has no address: {addresses or f'no answer within {STEP_S:g} s'}"
-        yield fail("collector", found, "correct FASTTRACE_COLLECTOR_URL, or the name servers of this machine")
+        yield fail("collector", found, f"correct {_variable(url, first)}, or the name servers of this machine")
         return
     problem = _connect(addresses)
     if problem:
         found = f"{host} port {port} does not take connections: {problem}"
-        yield fail("collector", found, "start the collector, open the way to it, or correct FASTTRACE_COLLECTOR_URL")
+        yield fail("collector", found, f"start it, open the way to it, or correct {_variable(url, first)}")
         return
     yield from _ask(config, url)
+
+
+def _variable(url: str, first: str) -> str:
+    return "FASTTRACE_COLLECTOR_URL" if url == first else "HTTPS_PROXY or HTTP_PROXY"
 
 
 def _look_up(host: str, port: int) -> list[tuple[int, object]] | str:
@@ -111,6 +124,7 @@ def _ask(config: Config, url: str) -> Iterator[Check]:
         api_key=config.api_key,
         tenant_id=config.tenant_id,
         timeout_s=STEP_S,
+        trust_env=config.trust_env,
     )
     began_s = time.time()
     try:
@@ -126,6 +140,8 @@ def _ask(config: Config, url: str) -> Iterator[Check]:
 
 def _no_reply(url: str, error: Exception) -> Check:
     reason = plain(f"{type(error).__name__}: {error}", 300)
+    if isinstance(error, UnusableEnvironment):
+        return fail("collector", str(error), "correct that variable")
     if "CERTIFICATE" in reason.upper():
         advice = "name the authority's file in SSL_CERT_FILE, or use the host name that the certificate is for"
         return fail("collector", f"{url}: its certificate is not trusted ({reason})", advice)
@@ -188,7 +204,11 @@ def _header(reply: Reply, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in reply.headers if key.lower() == name), None)
 
 
-def proxies(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
+def _proxies(config: Config, environ: Mapping[str, str], proxy: Proxy | None) -> Iterator[Check]:
     named = [name for name in (*PROXY_VARIABLES, *map(str.upper, PROXY_VARIABLES)) if environ.get(name)]
-    if named:
-        yield ok("proxy", f"{', '.join(named)} {'is' if len(named) == 1 else 'are'} set, and not followed")
+    if proxy is not None:
+        yield ok("proxy", f"requests go through {plain(proxy.url)} (FASTTRACE_TRUST_ENV=true)")
+    elif named and config.trust_env:
+        yield ok("proxy", f"{', '.join(named)}: not for this collector")
+    elif named:
+        yield ok("proxy", f"{', '.join(named)}: not followed; FASTTRACE_TRUST_ENV=true has them followed")

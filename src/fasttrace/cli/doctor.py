@@ -62,7 +62,6 @@ def checks(loaded: Config, problems: Sequence[str]) -> Iterator[Check]:
             "state directory": partial(check_places.state_directory, loaded),
             "spool": partial(check_places.spool, loaded),
             "collector": partial(check_collector.collector, loaded),
-            "proxy": check_collector.proxies,
             "sdk": partial(questions.checks, loaded),
         }
         for name, group in groups.items():

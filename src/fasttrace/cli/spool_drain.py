@@ -95,10 +95,12 @@ class Drain:
             tenant_id=config.tenant_id,
             timeout_s=config.export_timeout,
             encoding=config.compression,
+            trust_env=config.trust_env,
         )
         writers: Collection[str] = EveryWriter()
         self._delivery = Delivery(self._exporter, self._spool, patience, writers, config.max_retries)
         self._in_hand: list[EncodedBatch] = []
+        self._unadopted = 0
         self._next_progress_s = 0.0
 
     def run(self) -> int:
@@ -120,6 +122,7 @@ class Drain:
         except ImportError:
             return ""
         adopted = adopt(self._spool, self._config)
+        self._unadopted = adopted.waiting
         if not adopted.rings:
             return ""
         spans = f"{count(adopted.spans, 'span')}, {adopted.aborted:,} aborted, {adopted.torn:,} torn"
@@ -131,13 +134,13 @@ class Drain:
         """Until nothing waits, the collector does not take it, or somebody is in no mood to wait."""
         progress_s, done = time.monotonic(), (0, 0)
         while not self._patience.is_interrupted:
-            has_more, left = self._delivery.replay()
+            again_s, left = self._delivery.replay()
             self._in_hand += left
             self._settle_in_hand()
             if self._done() != done:
                 progress_s, done = time.monotonic(), self._done()
                 self._show_progress()
-            if has_more:
+            if again_s is not None:  # there is more, and whoever runs this waits for it
                 continue
             if self._exporter.is_refused or not self._waiting() or time.monotonic() - progress_s > STALLED_S:
                 return
@@ -187,6 +190,8 @@ class Drain:
         for segment in segments:
             if segment.is_sent:
                 yield f"{count(segment.span_count, 'span')} {state_of(segment)}"
+        if self._unadopted:
+            yield f"{count(self._unadopted, 'ring')} of dead processes could not be taken over: see FASTTRACE_STATE_DIR"
         if self._in_hand:
             spans = sum(piece.span_count for piece in self._in_hand)
             yield f"{count(spans, 'span')} could neither be sent nor be written back: {self._why()}"

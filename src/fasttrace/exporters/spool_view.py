@@ -10,13 +10,12 @@ For commands, on any thread. Names and their meaning are those of spool.py.
 from __future__ import annotations
 
 import os
-import sys
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from fasttrace.core._backing import process_start
 from fasttrace.exporters.compression import decompress
+from fasttrace.exporters.owner import is_abandoned
 from fasttrace.exporters.spool import CLAIM, NAME, READ_FLAGS, SEGMENT_MAX_BYTES, SUFFIXES
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class SpoolView:
             if match is None:
                 continue
             with suppress(OSError):
-                yield _waiting(entry.name, match, claim, entry.stat(follow_symlinks=False).st_size)
+                yield _waiting(entry, match, claim, entry.stat(follow_symlinks=False).st_size)
 
     def totals(self) -> Totals:
         return totals_of(self.segments())
@@ -154,12 +153,13 @@ def totals_of(segments: list[Waiting]) -> Totals:
     )
 
 
-def _waiting(entry: str, match: Match[str], claim: Match[str] | None, size: int) -> Waiting:
-    sender = int(claim["pid"]) if claim else None
-    start = int(claim.groupdict().get("start") or 0) if claim else 0
-    is_sent = sender is not None and is_alive(sender, start)
-    name = entry if claim is None else entry[: match.end("suffix")]
-    return Waiting(name, entry, int(match["created"]), match["writer"], int(match["count"]), size, sender, is_sent)
+def _waiting(entry: os.DirEntry[str], match: Match[str], claim: Match[str] | None, size: int) -> Waiting:
+    name = entry.name[: match.end("suffix")]
+    known = name, entry.name, int(match["created"]), match["writer"], int(match["count"]), size
+    if claim is None:
+        return Waiting(*known)
+    pid, start = int(claim["pid"]), int(claim["start"]) if claim["start"] else None
+    return Waiting(*known, pid, not is_abandoned(entry.path, pid, start))
 
 
 def _regular_files(directory: str) -> Iterator[os.DirEntry[str]]:
@@ -180,18 +180,3 @@ def _service_in(line: bytes) -> str:
     except (ValueError, AttributeError, RecursionError):
         return ""
     return service if isinstance(service, str) else ""
-
-
-def is_alive(pid: int, start: int = 0) -> bool:
-    """Whether a process is there, and is the one that began at `start` (0: unknown), not a later one of its number.
-    True where the system cannot be asked."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # somebody else's, so it is there
-    present = process_start(pid)
-    return not start or not present or present == start

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fasttrace.core import _backing
 from fasttrace.core._pure import layout
-from fasttrace.exporters.spool_view import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     # live: its owner holds it. dead: nobody does. held: somebody does, but its owner is not to be seen. new: being
-    # made. foreign: not a ring.
-    State = Literal["live", "dead", "held", "new", "foreign"]
+    # made. unused: was never made to its end. foreign: not a ring.
+    State = Literal["live", "dead", "held", "new", "unused", "foreign"]
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 MAKING_MAX_S = 60.0
@@ -53,11 +52,11 @@ class _Header(NamedTuple):
 
 
 def directories(ring_dir: str | None) -> list[str]:
-    """Where rings may lie, for this configuration and for others of this user, that exist."""
+    """Where rings of this configuration may lie, as far as that exists; FASTTRACE_RING_DIR keeps them apart."""
     if sys.platform == "win32":
         return []
-    found = dict.fromkeys(place.directory for place in _backing._places(ring_dir))
-    return [path for path in found if os.path.isdir(path)]
+    found = [place.directory for place in _backing._places(ring_dir)]
+    return [path for path in (found[:1] if ring_dir else found) if os.path.isdir(path)]
 
 
 def ring_files(ring_dir: str | None) -> list[RingFile]:
@@ -96,11 +95,11 @@ def _opened(path: str, fd: int) -> RingFile:
         return RingFile(path, 0, "foreign")
     header = _header(os.pread(fd, layout.HEADER_BYTES, 0), status.st_size)
     is_young = time.time() - status.st_mtime < MAKING_MAX_S
-    if path.endswith(".ring") and is_young and (header is None or not header.is_ready):
+    if ".ring" in os.path.basename(path) and is_young and (header is None or not header.is_ready):
         return RingFile(path, status.st_size, "new")
     if header is None:
         return RingFile(path, status.st_size, "foreign")
-    state = _state(fd, header)
+    state = _state(fd, header) if header.is_ready else "unused"
     return RingFile(
         path, status.st_size, state, header.pid, header.writer, header.service, header.waiting, header.slots
     )
@@ -138,7 +137,22 @@ def _service(page: bytes) -> str:
 def _state(fd: int, header: _Header) -> State:
     if _is_free(fd):
         return "dead"
-    return "live" if is_alive(header.pid, header.process_start) else "held"
+    return "live" if _is_alive(header.pid, header.process_start) else "held"
+
+
+def _is_alive(pid: int, start: int = 0) -> bool:
+    """Whether a process is there, and is the one that began at `start` (0: unknown), not a later one of its number.
+    True where the system cannot be asked."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's, so it is there
+    present = _backing.process_start(pid)
+    return not start or not present or present == start
 
 
 def _is_free(fd: int) -> bool:
