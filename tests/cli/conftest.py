@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import fasttrace
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from segments import batch_of, span_line
+from segments import SOURCES, batch_of, span_line
 
 from collector import Collector
 from fasttrace.exporters.spool import Spool
@@ -23,7 +21,6 @@ from fasttrace.exporters.spool import Spool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCES = str(Path(fasttrace.__file__).parent.parent)
 WITHOUT_RICH = """
 import sys
 class NoRich:

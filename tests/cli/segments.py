@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fasttrace
 from fasttrace.exporters.base import EncodedBatch
 from fasttrace.exporters.compression import compress
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WRITER = "ab" * 16
+SOURCES = str(Path(fasttrace.__file__).parent.parent)
 
 
 def span_line(number: int, **fields: Any) -> bytes:

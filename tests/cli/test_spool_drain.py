@@ -165,6 +165,8 @@ def test_a_span_too_large_for_the_collector_goes_without_its_content(
 
 DIES = """
 import os, fasttrace
+with fasttrace.span("spooled"): pass
+fasttrace.flush(30)
 for number in range(3):
     with fasttrace.span(f"left {number}"): pass
 os._exit(9)
@@ -182,5 +184,5 @@ def test_what_dead_processes_left_is_adopted_and_sent(command: Any, collector: C
     assert done.returncode == 0, done.stderr
     assert "adopted 1 ring of dead processes: 3 spans" in done.stdout
     names = {span["name"] for batch in collector.accepted() for span in batch.spans}
-    assert names == {"call 0", "left 0", "left 1", "left 2"}
+    assert names == {"call 0", "spooled", "left 0", "left 1", "left 2"}
     assert os.listdir(command.rings) == []

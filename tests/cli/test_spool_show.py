@@ -202,6 +202,8 @@ def test_export_says_what_it_could_not_read(command: Any, fill: Any, spool: Spoo
 
 DIES = """
 import os, fasttrace
+with fasttrace.span("spooled"): pass
+fasttrace.flush(30)
 with fasttrace.span("in the ring"): pass
 os._exit(9)
 """
@@ -216,7 +218,7 @@ def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: 
     before = sorted(os.listdir(command.rings))
     done = command("spool", "export", "--output", "-", "--from-rings")
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["call 0", "in the ring"]
+    assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["call 0", "spooled", "in the ring"]
     assert "1 ring of dead processes among them" in done.stderr
     assert sorted(os.listdir(command.rings)) == before
 

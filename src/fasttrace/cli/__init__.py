@@ -75,6 +75,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "with this environment would. Exit code 1 where something fails, 0 otherwise."
     )
     doctor.add_argument("--json", action="store_true", help="print the checks as one JSON object")
+    doctor.add_argument("--no-sdks", action="store_true", help="leave out the SDKs, whose import takes seconds")
     _add_state_dir(doctor)
 
 

@@ -19,7 +19,7 @@ from fasttrace.cli.check import Check, ok, warn
 from fasttrace.cli.terminal import count, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fasttrace.config import Config
 
@@ -54,9 +54,9 @@ OTHERS = (
 class Questions:
     """The processes that look at the installed SDKs; started at once, asked at the end. Ends them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, sdks: Sequence[Sdk] = SDKS) -> None:
         self._until_s = time.monotonic() + LIMIT_S
-        self.versions = {sdk.name: version_of(sdk.distribution) for sdk in SDKS}
+        self.versions = {sdk.name: version_of(sdk.distribution) for sdk in sdks}
         self._running = {name: _ask(name) for name, version in self.versions.items() if version}
 
     def __enter__(self) -> Questions:
@@ -69,10 +69,10 @@ class Questions:
 
     def checks(self, config: Config) -> Iterator[Check]:
         for sdk in SDKS:
-            version = self.versions[sdk.name]
+            version = self.versions.get(sdk.name)
             if version:
                 yield self._check(sdk, version, config)
-        if not self._running:
+        if self.versions and not self._running:
             yield ok("sdk", "none of the supported SDKs is installed")
         present = [f"{name} {version}" for name in OTHERS if (version := version_of(name))]
         if present:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, TextIO
 from fasttrace import config
 from fasttrace.cli import check_collector, check_places, check_process, terminal
 from fasttrace.cli.check import guarded
-from fasttrace.cli.check_sdks import Questions
+from fasttrace.cli.check_sdks import SDKS, Questions
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fasttrace.cli.check import Check
+    from fasttrace.cli.check_sdks import Sdk
     from fasttrace.config import Config
 
 NAME_WIDTH, INDENT = 17, 24
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.state_dir:
         loaded = loaded._replace(state_dir=os.path.abspath(os.path.expanduser(arguments.state_dir)))
     found = []
-    for check in checks(loaded, problems):
+    for check in checks(loaded, problems, () if arguments.no_sdks else SDKS):
         found.append(check)
         if not arguments.json:
             show(check, sys.stdout)
@@ -47,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if counts["fail"] else 0
 
 
-def checks(loaded: Config, problems: Sequence[str]) -> Iterator[Check]:
+def checks(loaded: Config, problems: Sequence[str], sdks: Sequence[Sdk]) -> Iterator[Check]:
     """Every check, in the order in which they are shown."""
-    with Questions() as questions:
+    with Questions(sdks) as questions:
         groups: dict[str, Callable[[], Iterable[Check]]] = {
             "package": check_process.package,
             "core": check_process.the_core,
