@@ -170,7 +170,7 @@ def test_rings_of_the_living_and_the_dead_are_told_apart(diagnose: Any, command:
     with recording(command) as process:
         live = diagnose().one("rings")
         assert live["status"] == "ok"
-        assert str(process.pid) in live["found"] and "(1 span)" in live["found"]
+        assert str(process.pid) in live["found"] and "(1 of 2 spans not sent yet)" in live["found"]
     before = os.listdir(command.rings)
     dead = diagnose().one("rings")
     assert dead["status"] == "warn"
@@ -198,7 +198,7 @@ def test_the_service_of_a_ring_is_read_from_its_header(tmp_path: Path) -> None:
     (found,) = ring_files(str(tmp_path))
     assert (found.state, found.pid, found.service, found.waiting) == ("dead", 1, "shop\x1b[2J", 5)
     (check,) = check_places.other_rings(Config(ring_dir=str(tmp_path)))
-    assert "1 shop (5 spans)" in check.found
+    assert "1 shop (5 of 7 spans not sent yet)" in check.found
     for cut in (0, 100, 4096, len(page) - 1):
         (tmp_path / "1-00.ring").write_bytes(page[:cut])
         assert ring_files(str(tmp_path))[0].state == "new"

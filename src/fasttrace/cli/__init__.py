@@ -10,6 +10,8 @@ import fasttrace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -23,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         terminal.leave_quietly()
         return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return code
 
 

@@ -105,7 +105,7 @@ def _named(files: list[RingFile]) -> str:
 
 def _name(file: RingFile) -> str:
     service = f" {plain(file.service, 40)}" if file.service else ""
-    return f"{file.pid}{service} ({count(file.waiting, 'span')})"
+    return f"{file.pid}{service} ({file.waiting:,} of {count(file.recorded, 'span')} not sent yet)"
 
 
 # ---- spool

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fasttrace.config import Config
 
 LIMIT_S = 9.0
+MODULE = "fasttrace.cli.check_sdks"
 
 
 class Sdk(NamedTuple):
@@ -83,7 +84,8 @@ class Questions:
         answer = self._answer(sdk.name)
         advice = f"pip install '{sdk.distribution}', a release of {sdk.tested}"
         if isinstance(answer, str):
-            return warn("sdk", f"{label}: whether its calls are recorded is not known: {answer}", "import it by hand")
+            found = f"{label}: whether its calls are recorded is not known: {answer}"
+            return warn("sdk", found, f"see what `{os.path.basename(sys.executable)} -m {MODULE} {sdk.name}` says")
         if answer["missing"]:
             return warn("sdk", f"{label}: not recorded: {', '.join(answer['missing'])}", advice)
         if not is_tested(sdk, version):
@@ -108,7 +110,7 @@ class Questions:
 
 def _ask(name: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "PYTHONSAFEPATH": "1", "FASTTRACE_AUTO_INSTRUMENT": "false", "FASTTRACE_LOG_LEVEL": ""}
-    command = [sys.executable, "-W", "ignore", "-m", "fasttrace.cli.check_sdks", name]
+    command = [sys.executable, "-W", "ignore", "-m", MODULE, name]
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environ, text=True, errors="replace", **streams)
 

@@ -29,7 +29,7 @@ MAKING_MAX_S = 60.0
 
 
 class RingFile(NamedTuple):
-    """One file of a ring directory. `waiting`: spans that nobody has acknowledged yet."""
+    """One file of a ring directory. recorded: spans so far; waiting: those that nobody has acknowledged yet."""
 
     path: str
     size: int
@@ -37,8 +37,8 @@ class RingFile(NamedTuple):
     pid: int = 0
     writer: str = ""
     service: str = ""
+    recorded: int = 0
     waiting: int = 0
-    slots: int = 0
 
 
 class _Header(NamedTuple):
@@ -46,8 +46,8 @@ class _Header(NamedTuple):
     process_start: int
     writer: str
     service: str
+    recorded: int
     waiting: int
-    slots: int
     is_ready: bool
 
 
@@ -101,7 +101,7 @@ def _opened(path: str, fd: int) -> RingFile:
         return RingFile(path, status.st_size, "foreign")
     state = _state(fd, header) if header.is_ready else "unused"
     return RingFile(
-        path, status.st_size, state, header.pid, header.writer, header.service, header.waiting, header.slots
+        path, status.st_size, state, header.pid, header.writer, header.service, header.recorded, header.waiting
     )
 
 
@@ -113,9 +113,10 @@ def _header(page: bytes, file_bytes: int) -> _Header | None:
     if magic != layout.MAGIC or version != layout.VERSION or not 0 < region_bytes <= file_bytes:
         return None
     slots = min(numbers[5], layout.SLOTS_MAX)
+    recorded = (_word(page, layout.HEAD) - numbers[8]) & layout.MASK64
     waiting = (_word(page, layout.HEAD) - _word(page, layout.ACKED)) & layout.MASK64
     is_ready = bool(_word(page, layout.READY))
-    return _Header(min(pid, 1 << 31), start, writer.hex(), _service(page), min(waiting, slots), slots, is_ready)
+    return _Header(min(pid, 1 << 31), start, writer.hex(), _service(page), recorded, min(waiting, slots), is_ready)
 
 
 def _word(page: bytes, index: int) -> int:
