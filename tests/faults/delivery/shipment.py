@@ -52,8 +52,8 @@ class Shipment:
     def __init__(self, url: str, folder: Path, max_retries: int = 0, **options: Any) -> None:
         self.patience = Brisk()
         self.spool = Spool(str(folder), options.pop("max_bytes", 1 << 26))
-        options = {"timeout_s": 10.0, **options}
-        self.exporter = HttpExporter(url, patience=self.patience, version="1.2.3", **options)
+        options = {"timeout_s": 10.0, "version": "1.2.3", **options}
+        self.exporter = HttpExporter(url, patience=self.patience, **options)
         self.delivery = Delivery(self.exporter, self.spool, self.patience, {WRITER}, max_retries)
         self.recorded = 0
         self.pending: list[EncodedBatch] = []
