@@ -71,13 +71,22 @@ def test_changelog_names_the_version() -> None:
     assert f"## [{fasttrace.__version__}]" in CHANGELOG
 
 
-def test_command_line_options_are_documented() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fasttrace", "demo", "--help"], capture_output=True, text=True, check=True, timeout=60
-    )
-    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+def command_help(*command: str) -> str:
+    arguments = [sys.executable, "-m", "fasttrace", *command, "--help"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("demo",), ("doctor",), *(("spool", action) for action in ("list", "show", "drain", "export", "purge"))],
+    ids=" ".join,
+)
+def test_commands_and_their_options_are_documented(command: tuple[str, ...]) -> None:
+    options = set(re.findall(r"--[a-z-]+", command_help(*command))) - {"--help"}
     assert options
     assert [option for option in options if option not in README] == []
+    assert f"fasttrace {' '.join(command)}" in README
+    assert command[-1] in command_help(*command[:-1])
 
 
 @pytest.mark.packaging

@@ -171,7 +171,10 @@ class Delivery:
             is_any_accepted |= outcome.action == "accepted"
             refusals += outcome.action == "bisect"
             is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
-            pieces.extend(self._act(piece, outcome, is_hopeless))
+            try:
+                pieces.extend(self._act(piece, outcome, is_hopeless))
+            except (ValueError, RecursionError) as error:
+                self._undecodable(piece, error)
         return left
 
     def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
@@ -183,7 +186,7 @@ class Delivery:
         if outcome.action == "halve":
             return self._shrink(piece)
         if piece.span_count > 1 and not is_hopeless:
-            return self._halves(piece)
+            return piece.halves()
         return self._rejected(piece, [RejectedLine(line, outcome.reason) for line in range(1, piece.span_count + 1)])
 
     def _attempt(self, piece: EncodedBatch) -> Outcome | None:
@@ -254,20 +257,14 @@ class Delivery:
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
         return []
 
-    def _halves(self, piece: EncodedBatch) -> list[EncodedBatch]:
-        try:
-            return piece.halves()
-        except ValueError as error:
-            return self._undecodable(piece, error)
-
-    def _undecodable(self, piece: EncodedBatch, error: ValueError) -> list[EncodedBatch]:
+    def _undecodable(self, piece: EncodedBatch, error: Exception) -> None:
         """Neither the collector nor we can read it: kept in corrupt/ for whoever can."""
         report("undecodable", "%d spans cannot be read (%s): see %s/corrupt", piece.span_count, error, self._spool.path)
         try:
             self._spool.set_aside(piece)
         except OSError as failure:
             report("unkept", "they could not be kept: %s; see FASTTRACE_STATE_DIR", failure)
-        return self._dropped(piece, "undecodable")
+        self._dropped(piece, "undecodable")
 
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
         self._tally_of(piece).drop(reason, piece.span_count)
@@ -288,12 +285,9 @@ class Delivery:
 
     def _shrink(self, piece: EncodedBatch) -> list[EncodedBatch]:
         if piece.span_count > 1:
-            return self._halves(piece)
-        try:
-            (line,) = piece.lines()
-            smaller = without_content(line)
-        except ValueError as error:
-            return self._undecodable(piece, error)
+            return piece.halves()
+        (line,) = piece.lines()
+        smaller = without_content(line)
         if len(smaller) < len(line):
             return [piece.piece([smaller], 0)]
         report("too_large", "the collector takes no span of %d bytes: dropped", len(line))
