@@ -43,6 +43,13 @@ cdef extern from "fasttrace/ring.h" nogil:
     bint ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns)
     void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket)
 
+cdef extern from "fasttrace/redact.h" nogil:
+    enum: FT_SECRET_SHORTEST
+    ctypedef struct ft_secret:
+        size_t start, secret, end
+    void ft_redact_init()
+    bint ft_redact_next(const void *text, int width, size_t length, size_t start, ft_secret *found)
+
 cdef extern from "fasttrace/price.h" nogil:
     ctypedef struct ft_price:
         uint64_t *pico_usd
