@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 import re
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twins import CORES, NATIVE, PURE, examples
+from twins import CORES, NATIVE, PURE, SHAPE, START_UNIX_NS, Pairs, Twin, examples, record, same_lines
 
 from fasttrace.core._text import _SECRETS, SECRET_PARTS
 
@@ -121,3 +124,44 @@ def test_every_sort_of_the_expression_is_tried_here() -> None:
 def test_what_is_no_text_is_refused(core: object) -> None:
     with pytest.raises(TypeError):
         core.redact(b"sk-0123456789abcdef")  # type: ignore[attr-defined]
+
+
+SECRET = "sk-" + "proj-0123456789abcdefghij"
+STRINGS = ("operation", "name", "provider", "model_id", "request_model", "server_address", "error_type", "error_code")
+CONTENT = ("service_tier", "response_id", "session_id", "user_id", "goal", "capsule_id")
+LISTS = ("finish_reasons", "tool_calls", "tags")
+pairs = Pairs()
+
+
+@examples(400)
+@given(
+    name=st.sampled_from((*STRINGS, *CONTENT, *LISTS)),
+    parts=st.lists(st.one_of(secret_like, st.just("é" * 200), st.just("x " * 150)), min_size=1, max_size=4),
+)
+def test_both_write_the_same_of_a_text_with_secrets(name: str, parts: list[str]) -> None:
+    twins = pairs.next()
+    record(twins, {"model_id": "m", "request_model": "r", name: parts if name in LISTS else "".join(parts)})
+    same_lines(twins)
+
+
+@pytest.mark.parametrize("name", [*STRINGS, *CONTENT, *LISTS])
+@pytest.mark.parametrize("before", ["", "é ", "x " * 28, "x " * 120, "\ud800 "])
+def test_no_text_takes_a_secret_into_the_ring(name: str, before: str) -> None:
+    """Not even the beginning of one that the field's limit cuts, nor into the string table."""
+    for core in CORES:
+        with tempfile.TemporaryFile() as file:
+            os.truncate(file.fileno(), core.region_bytes(SHAPE))
+            twin = Twin(core, SHAPE, file.fileno())
+            assert twin.recorder.record(
+                core.new_context(None), START_UNIX_NS, 1, {"goal": "findable", name: before + SECRET}
+            )
+            data = pathlib.Path(f"/proc/self/fd/{file.fileno()}").read_bytes()
+        assert b"0123" not in data and (name == "goal" or b"findable" in data)
+
+
+def test_what_is_known_of_an_exception_was_looked_through_before() -> None:
+    """Its texts are long, and nobody but trace/failure.py writes them."""
+    twins = pairs.next()
+    record(twins, {"error_message": SECRET, "error_stack": SECRET})
+    (line,) = same_lines(twins)
+    assert line.count(SECRET.encode()) == 2

@@ -32,4 +32,10 @@ void ft_redact_init(void);
 /* The first secret at or behind `from`; `width` is the bytes of a character: 1, 2, 4. Any thread. */
 bool ft_redact_next(const void *text, int width, size_t length, size_t from, ft_secret *found);
 
+/* Whether a text of one byte a character, or UTF-8, has no secret. */
+static inline bool ft_redact_is_clean(const char *text, size_t length) {
+    ft_secret found;
+    return length < FT_SECRET_SHORTEST || !ft_redact_next(text, 1, length, 0, &found);
+}
+
 #endif

@@ -117,7 +117,8 @@ cdef extern from "recorder.h":
                             uint64_t duration_ns, object fields) except? False
 
 cdef extern from "types.h":
-    bint ft_types_ready(object current, object clean, object render_param, object report) except False
+    bint ft_types_ready(object current, object clean, object redacted, object render_param,
+                        object report) except False
     object ft_method_new(object original, object spec, object owner, ft_recorder *recorder)
     Py_ssize_t ft_streams_end(ft_recorder *recorder) except? -1
     bint ft_method_switch(object method, bint is_on) except False

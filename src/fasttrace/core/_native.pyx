@@ -20,7 +20,7 @@ from fasttrace.core import _api, _report, _text
 BACKEND = "native"
 
 ft_redact_init()
-ft_types_ready(_api.CURRENT, _text.clean, _text.render_param, _report.report)
+ft_types_ready(_api.CURRENT, _text.clean, _text.redacted, _text.render_param, _report.report)
 SpanContext = ft_span_context_type()
 
 

@@ -103,10 +103,10 @@ def render_json(value: object) -> bytes:
 
 
 def render_param(value: object) -> bytes | None:
-    """JSON of a request parameter, None where it is not a scalar. Strings are cut at 64 bytes."""
+    """JSON of a request parameter, None where it is not a scalar. Strings are rid of secrets and cut at 64 bytes."""
     text = exact_text(value)
     if text is not None:
-        return quote(clean(text, PARAM_TEXT_BYTES).decode()).encode()
+        return quote(redacted(text, PARAM_TEXT_BYTES).decode()).encode()
     return _number(value).encode() if isinstance(value, (bool, int, float)) else None
 
 
@@ -262,7 +262,6 @@ _SECRETS = (
 SECRET_PARTS = tuple(part for _, _, _, parts in _SECRETS for part in parts)
 SHORTEST_SECRET = len("://:a@")
 REDACTION_MARGIN = 1024
-IDENTIFIER_CHARACTERS = 128
 _secrets: Pattern[str] | None = None
 _is_harmless: Callable[[str], Match[str] | None] | None = None
 
@@ -296,8 +295,6 @@ def redact_by_expression(text: str) -> tuple[str, int, int]:
     """The pure core's `redact`: `text` (the very object where it has none) without its secrets, and where in `text` the
     last of them is, its beginning included."""
     global _secrets
-    if len(text) <= IDENTIFIER_CHARACTERS and (_is_harmless or _find_harmless())(text):
-        return text, 0, 0
     for part in SECRET_PARTS:
         if part in text:
             break
@@ -332,6 +329,13 @@ def redact(text: str) -> str:
     by "[redacted]".
     """
     return text if len(text) < SHORTEST_SECRET else _redact(text)[0]
+
+
+def redacted(text: str, limit: int) -> bytes:
+    """UTF-8 of `text` without its secrets, at most `limit` bytes: the only way in which a text gets into a span."""
+    if len(text) <= limit and text.isascii() and (_is_harmless or _find_harmless())(text):
+        return text.encode()
+    return clean(redact_within(text, limit), limit)
 
 
 def redact_within(text: str, limit: int, *, is_cut: bool = False) -> str:

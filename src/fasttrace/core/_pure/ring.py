@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from .._api import RingCounters, RingOwner, RingShape
-from .._text import clean
+from .._text import redacted
 from . import layout
 from .context import clock_monotonic_ns, fork_mark
 from .layout import HALF64, MASK64, SLOT_WORDS
@@ -120,11 +120,12 @@ class Ring:
     # ---- the string table ----
 
     def index(self, which: int, text: str) -> int:
-        """Index of a record string (position in `layout.RECORD_STRINGS`), clipped; 0 if empty or the table is full."""
+        """Index of a record string (position in `layout.RECORD_STRINGS`), rid of secrets and clipped; 0 if empty or the
+        table is full."""
         known = self.index_of[which].get(text)
         if known is not None:
             return known
-        index = self.intern(clean(text, layout.CLIP_BYTES[layout.RECORD_STRINGS[which]]))
+        index = self.intern(redacted(text, layout.CLIP_BYTES[layout.RECORD_STRINGS[which]]))
         self._remember(self.index_of[which], text, index)
         return index
 
