@@ -40,6 +40,7 @@ class Stats(NamedTuple):
     replayed, evicted: spans sent from, and dropped from, the spool, those of other processes included.
     content_lost: spans that kept their numbers but lost their texts, captured content included. unpriced: models met
     that have no price. passed_streams: streamed calls whose chunks are not watched; each has a span of its own.
+    redaction_failures: fields left out because the `redact` given to `init()` raised, or returned no JSON for them.
     ring_used and ring_slots: spans. backing: path of the ring's file, `anonymous`, or `none` before the first span.
     """
 
@@ -57,6 +58,7 @@ class Stats(NamedTuple):
     content_lost: int = 0
     unpriced: int = 0
     passed_streams: int = 0
+    redaction_failures: int = 0
     ring_used: int = 0
     ring_slots: int = 0
     backing: str = "none"
@@ -100,7 +102,8 @@ def added(past: Stats, now: Stats) -> Stats:
     return now._replace(**sums, dropped=dropped)
 
 
-# Not here: `unstarted` drops and `passed_streams`, which the recorder counts over all its rings.
+# Not here: `unstarted` drops and `passed_streams`, which the recorder counts over all its rings, and
+# `redaction_failures`, which the processor counts.
 COUNTS = (
     *("recorded", "sent", "spooled", "rejected", "pending", "replayed", "evicted", "retries", "batches"),
     *("bytes_sent", "content_lost", "unpriced"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fasttrace.core._backing import Backing
     from fasttrace.exporters.base import Answer, EncodedBatch, Exporter
     from fasttrace.exporters.delivery import Delivery
+    from fasttrace.trace.redaction import Redaction
 
     PriceResolver = Callable[[str, str], Price | None]
 
@@ -54,12 +55,13 @@ class Waiter(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What a configuration changes: the settings, what each line says of the process, and the exporter, if one is
-    given."""
+    """What a configuration changes: the settings, what each line says of the process, the exporter, if one is given,
+    and the user's own redaction, if there is one."""
 
     config: Config
     resource: bytes
     exporter: Exporter | None
+    redaction: Redaction | None = None
 
 
 def reserve_s(timeout_s: float) -> float:
@@ -366,11 +368,13 @@ class Worker:
     def _encode(self, spans: Batch) -> EncodedBatch:
         from fasttrace.exporters.base import EncodedBatch
         from fasttrace.exporters.compression import compress
+        from fasttrace.trace.redaction import redacted_lines
 
         for provider, model in spans.unpriced():
             self._price(provider, model)
         recorder = self._recorder
         body = spans.encode(recorder.prices, recorder.price_version, self._setup.resource)
+        body = redacted_lines(body, self._setup.redaction)
         self._is_all_imported = True
         batch_id = f"{self._writers[-1]}:{spans.first_ticket}:{spans.count}"
         return EncodedBatch(batch_id, compress(body, self._encoding), self._encoding, spans.count)
