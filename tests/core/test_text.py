@@ -325,6 +325,18 @@ def test_texts_and_keys_of_json_are_rid_of_secrets() -> None:
     }
 
 
+def test_the_text_of_a_member_that_is_named_for_a_secret_is_redacted() -> None:
+    value = {"api_key": "hunter2", "X-Api-Key": b"hunter2", "clientSecret": "hunter2", "key": "k", "password": 3}
+    shown = {
+        "api_key": "[redacted]",
+        "X-Api-Key": "[redacted]",
+        "clientSecret": "[redacted]",
+        "key": "k",
+        "password": 3,
+    }
+    assert json.loads(render_json({"a": [value]})) == {"a": [shown]}
+
+
 def test_what_redaction_reads_is_bounded_like_what_is_written() -> None:
     rendered = json.loads(render_json([PEM[:40] + "x" * 30_000] * 10))
     assert rendered[:2] == ["[redacted]", "[redacted]"]

@@ -94,7 +94,7 @@ def _translated(text: str) -> str:
 def render_json(value: object) -> bytes:
     """JSON of a user's value: str, bool, int, float, None, lists and dicts of them; anything else by its str().
 
-    Secrets in its texts and keys are "[redacted]".
+    Secrets in its texts and keys are "[redacted]", and so is the text of a member that is named for one.
     Bounded: 32 levels, 128 keys an object, 1,024 items an array, 65,536 characters in all; what passes a bound is
     "<truncated>". A value that cannot be turned into text is "<unserialisable>". Integers beyond 64 bits, NaN and
     infinities become strings.
@@ -190,7 +190,8 @@ class Renderer:
                 break
             name = self._redacted(_text_of(key), MAX_KEY_BYTES)
             member = self._spend(quote(clean(name, MAX_KEY_BYTES).decode()))
-            members.append(f"{member}:{self.render(value, depth + 1)}")
+            shown = REDACTED if folded(key) in SECRET_NAMES and isinstance(value, (str, bytes)) else value
+            members.append(f"{member}:{self.render(shown, depth + 1)}")
         return "{" + ",".join(members) + "}"
 
     def _array(self, values: Collection[object], depth: int) -> str:
@@ -215,6 +216,31 @@ def valid(text: str) -> str:
     except UnicodeEncodeError:
         return _without_surrogates(text).decode()
     return text
+
+
+# Members whose text is a secret whatever it looks like. Without case, hyphens and underscores: `X-API-Key` is
+# `x_api_key`, `accessToken` is `access_token`.
+SECRET_NAMES = frozenset(
+    ("accesstoken", "apikey", "apikeystring", "authorization", "authorizationtoken", "authtoken", "bearertoken")
+    + ("clientsecret", "idtoken", "password", "privatekey", "proxyauthorization", "refreshtoken", "secretkey")
+    + ("xapikey", "xgoogapikey")
+)
+LONGEST_NAME = 64
+FOLDED_MAX = 1024
+_folded: dict[str, str] = {}
+
+
+def folded(key: object) -> str:
+    """A member's name as it stands in SECRET_NAMES; "" for what is none."""
+    text = exact_text(key)
+    if text is None or len(text) > LONGEST_NAME:
+        return ""
+    found = _folded.get(text)
+    if found is None:
+        found = text.lower().replace("-", "").replace("_", "")
+        if len(_folded) < FOLDED_MAX:
+            _folded[text] = found
+    return found
 
 
 # The secrets, known by their own shape, not by the words around them. csrc/src/redact.c is the same by hand, and a test
