@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fasttrace/json.h"
+#include "fasttrace/redact.h"
 #include "plan.h"
 
 /* A parameter's string is clipped to PARAM_TEXT bytes; everything together to PARAMS bytes, which a table of 40
@@ -61,7 +62,8 @@ static char *simple_text(char *out, PyObject *value) {
     Py_ssize_t length;
     const char *text = PyUnicode_AsUTF8AndSize(value, &length);
     if (text == NULL) PyErr_Clear();
-    return text == NULL || length > PARAM_TEXT ? NULL : ft_json_string(out, text, (size_t)length);
+    if (text == NULL || length > PARAM_TEXT || !ft_redact_is_clean(text, (size_t)length)) return NULL;
+    return ft_json_string(out, text, (size_t)length);
 }
 
 /* Straight to JSON when the value is a plain scalar of the usual size, else NULL. */

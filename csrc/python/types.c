@@ -13,9 +13,10 @@ static bool register_coroutine(void) {
     return done != NULL;
 }
 
-bool ft_types_ready(PyObject *current, PyObject *clean, PyObject *render_param, PyObject *report) {
+bool ft_types_ready(PyObject *current, PyObject *clean, PyObject *redacted, PyObject *render_param, PyObject *report) {
     ft_python_side.current = Py_NewRef(current);
     ft_python_side.clean = Py_NewRef(clean);
+    ft_python_side.redacted = Py_NewRef(redacted);
     ft_python_side.render_param = Py_NewRef(render_param);
     ft_python_side.report = Py_NewRef(report);
     return PyType_Ready(&ft_context_type) == 0 && PyType_Ready(&ft_method_type) == 0 &&

@@ -3,6 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "fasttrace/redact.h"
+
+enum { REDACTION_MARGIN = 1024 }; /* as in core/_text.py */
+
 ft_python ft_python_side;
 
 PyObject *ft_dict_get(PyObject *dict, PyObject *key) {
@@ -42,23 +46,51 @@ bool ft_report(void) {
     return true;
 }
 
-bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, PyObject **owner) {
-    *owner = NULL;
-    if (!PyUnicode_Check(value)) return false;
-    Py_ssize_t size;
-    const char *utf8 = PyUnicode_AsUTF8AndSize(value, &size);
-    if (utf8 != NULL) {
-        *text = utf8;
-        *length = ft_text_clip(utf8, (size_t)size, limit);
-        return true;
-    }
-    PyErr_Clear();
+/* As far as Python would read it: what of a secret is behind the limit tells that there is one. A long text that is not
+ * ASCII is Python's, which counts in characters. */
+static bool is_harmless(PyObject *value, const char *utf8, size_t size, size_t limit) {
+    size_t read = limit + REDACTION_MARGIN;
+    if (size > limit && !PyUnicode_IS_ASCII(value)) return false;
+    return ft_redact_is_clean(utf8, size < read ? size : read);
+}
+
+static const char *utf8_of(PyObject *value, size_t *size) {
+    Py_ssize_t length = 0;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(value, &length);
+    if (utf8 == NULL) PyErr_Clear();
+    *size = (size_t)length;
+    return utf8;
+}
+
+/* What Python makes of it. */
+static bool text_anew(PyObject *value, PyObject *make, size_t limit, const char **text, size_t *length,
+                      PyObject **owner) {
     PyObject *plain = PyUnicode_FromObject(value); /* the text itself: a subclass's methods may be anybody's code */
     if (plain == NULL) return false;
-    *owner = PyObject_CallFunction(ft_python_side.clean, "Nn", plain, (Py_ssize_t)limit);
+    *owner = PyObject_CallFunction(make, "Nn", plain, (Py_ssize_t)limit);
     if (*owner == NULL || !PyBytes_Check(*owner)) return false;
     *text = PyBytes_AS_STRING(*owner);
     *length = (size_t)PyBytes_GET_SIZE(*owner);
+    return true;
+}
+
+bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, PyObject **owner) {
+    *owner = NULL;
+    if (!PyUnicode_Check(value)) return false;
+    *text = utf8_of(value, length);
+    if (*text == NULL || !is_harmless(value, *text, *length, limit))
+        return text_anew(value, ft_python_side.redacted, limit, text, length, owner);
+    *length = ft_text_clip(*text, *length, limit);
+    return true;
+}
+
+/* What trace/failure.py says of an exception, in which it has looked for secrets. */
+static bool text_redacted(PyObject *value, size_t limit, const char **text, size_t *length, PyObject **owner) {
+    *owner = NULL;
+    if (!PyUnicode_Check(value)) return false;
+    *text = utf8_of(value, length);
+    if (*text == NULL) return text_anew(value, ft_python_side.clean, limit, text, length, owner);
+    *length = ft_text_clip(*text, *length, limit);
     return true;
 }
 
@@ -83,7 +115,8 @@ static bool set_text(ft_ring *ring, ft_span *span, ft_field field, PyObject *val
     size_t length;
     PyObject *owner;
     int which = record_string(field);
-    if (ft_text(value, ft_field_limit[field], &text, &length, &owner)) {
+    bool is_redacted = field == FT_ERROR_MESSAGE || field == FT_ERROR_STACK;
+    if ((is_redacted ? text_redacted : ft_text)(value, ft_field_limit[field], &text, &length, &owner)) {
         if (which >= 0)
             ft_ring_set_string(ring, span, (ft_record_string)which, text, length);
         else

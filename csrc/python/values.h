@@ -8,6 +8,7 @@
 /* Borrowed names of the shared Python slow paths, set once at import by the Cython module. */
 typedef struct {
     PyObject *clean;        /* clean(text, limit) -> bytes, core/_text.py */
+    PyObject *redacted;     /* redacted(text, limit) -> bytes, core/_text.py */
     PyObject *render_param; /* render_param(value) -> bytes | None, core/_text.py */
     PyObject *report;       /* report(exception): one rate-limited log line */
     PyObject *current;      /* the ContextVar */
@@ -23,8 +24,9 @@ bool ft_swallow(void);
 /* The same, where an AttributeError too is worth its log line. */
 bool ft_report(void);
 
-/* UTF-8 of a str, at most `limit` bytes. `owner` receives a new reference that keeps the bytes alive when they had to
- * be cleaned, else NULL. False when `value` is not a str. */
+/* UTF-8 of a str without its secrets, at most `limit` bytes: the only way in which a text gets into a span. `owner`
+ * receives a new reference that keeps the bytes alive when they had to be made anew, else NULL. False when `value` is not
+ * a str. */
 bool ft_text(PyObject *value, size_t limit, const char **text, size_t *length, PyObject **owner);
 
 /* The cost that a reply itself reports: USD, an integer too. */

@@ -64,8 +64,10 @@ class Config(NamedTuple):
     openai_stream_usage: bool = False
 
     def __repr__(self) -> str:
+        from fasttrace.core._text import redact
+
         shown = self._asdict() | ({"api_key": "***"} if self.api_key else {})
-        return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        return redact(f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})")
 
     @property
     def ring_shape(self) -> RingShape:

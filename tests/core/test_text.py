@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -18,8 +19,7 @@ from fasttrace.core._text import (
     MAX_JSON_CHARACTERS,
     MAX_KEYS,
     REDACTION_MARGIN,
-    SECRET_MARKERS,
-    _compile_secrets,
+    SECRET_PARTS,
     _translated,
     clean,
     clip,
@@ -218,6 +218,16 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         (PEM[:-40], "[redacted]"),
         (f"![cat](data:image/png;base64,{PAYLOAD}=) here", "![cat](data:image/png;base64,[redacted]) here"),
         (f";base64,{AWS_KEY}{PAYLOAD} {AWS_KEY}", ";base64,[redacted] [redacted]"),
+        ("keys: sk-svcacct-A1b2C3d4, hf_" + "aB3" * 11, "keys: [redacted], [redacted]"),
+        ("pay with sk_" + "live_51H8abcdefXYZ or rk_" + "test_51H8abcdefXYZ", "pay with [redacted] or [redacted]"),
+        ("slack xox" + "b-123456789012-abcDEF, app xapp-1-A2B3C4", "slack [redacted], app [redacted]"),
+        ("token ya29." + "a0AfH6SMBx-2_" * 3, "token [redacted]"),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "Authorization: Basic [redacted]"),
+        ("GET /v1?key=hunter2hunter2&alt=sse", "GET /v1?key=[redacted]&alt=sse"),
+        ("POST /v1?a=1&api_key=hunter2hunter2 failed", "POST /v1?a=1&api_key=[redacted] failed"),
+        ("{'x-api-key': 'hunter2hunter2', 'a': 1}", "{'x-api-key': '[redacted]', 'a': 1}"),
+        ('{\\"apiKey\\": \\"hunter2hunter2\\"}', '{\\"apiKey\\": \\"[redacted]\\"}'),
+        ("OPENAI_API_KEY=hunter2hunter2", "OPENAI_API_KEY=[redacted]"),
     ],
 )
 def test_secrets_are_redacted(text: str, redacted: str) -> None:
@@ -235,25 +245,39 @@ def test_secrets_are_redacted(text: str, redacted: str) -> None:
         "Bearer of bad news",
         "No module named sk-learn-contrib",
         "data:image/png;base64,iVBORw0KGgo=",
+        "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz0123 resp_68a1b2c3d4e5f607 msg_01AbCdEfGhIjKlMnOpQrStUv",
+        "gpt-4o-mini-2024-07-18 claude-sonnet-4-5-20250929 models/gemini-2.5-flash-lite ft:gpt-4o:org:x:9abcDEF1",
+        "4f1c2d3e-5a6b-7c8d-9e0f-112233445566 sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "The api_key client option must be set, or the OPENAI_API_KEY environment variable",
+        "client = OpenAI(api_key=settings.api_key, base_url=url)",
+        "Basic information about a bearer: none",
+        "hf_hub_download(repo_id='a/b') in hf_transfer; ghost_writer; sk_learn; asterisk-based asia-pacific",
+        "a?monkey=0123456789&turkey=0123456789",
+        "----- BEGIN PRIVATE KEY -----",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
-TOKENS = ("sk-", "gsk_", "xai-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
+TOKENS = (
+    *("sk-", "sk-proj-", "sk-svcacct-", "sk_live_", "sk_test_", "rk_live_", "rk_test_", "gsk_", "xai-", "xapp-"),
+    *("xoxb-", "xoxp-", "pplx-", "nvapi-", "glpat-", "ya29.", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+    *("github_pat_", "Bearer ", "bearer ", "BEARER ", "Basic ", "BASIC ", "?key=", "&key="),
+    *("api_key=", "x-api-key: ", "apiKey=", "API_KEY='", "Api-Key: "),
+)
 DATA = f";base64,{PAYLOAD}"
-PREFIXED = [prefix + "0123456789abcdef" for prefix in (*TOKENS, "Bearer ", "bearer ", "BEARER ")]
+PREFIXED = [prefix + "0123456789abcdefghij" for prefix in TOKENS]
 
 
-def test_every_secret_begins_with_a_marker_by_which_it_is_looked_for() -> None:
-    expression = _compile_secrets()
+def test_every_secret_has_a_text_by_which_it_is_looked_for() -> None:
     found: set[str] = set()
     for text in (ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "ASIA" + AWS_KEY[4:], PEM, JWT, DATA, "://u:p4ss@", *PREFIXED):
-        secret = expression.match(text)
-        assert secret is not None
-        found.update(marker for marker in SECRET_MARKERS if secret.group().startswith(marker))
-    assert found == set(SECRET_MARKERS)
+        assert redact(text) != text
+        parts = [part for part in SECRET_PARTS if part in text]
+        assert parts, text
+        found.update(parts)
+    assert found == set(SECRET_PARTS)
 
 
 @pytest.mark.parametrize("key", [ANTHROPIC_KEY, GOOGLE_KEY, AWS_KEY, "://user:p4ss@host", DATA, *PREFIXED])
@@ -301,6 +325,18 @@ def test_texts_and_keys_of_json_are_rid_of_secrets() -> None:
     }
 
 
+def test_the_text_of_a_member_that_is_named_for_a_secret_is_redacted() -> None:
+    value = {"api_key": "hunter2", "X-Api-Key": b"hunter2", "clientSecret": "hunter2", "key": "k", "password": 3}
+    shown = {
+        "api_key": "[redacted]",
+        "X-Api-Key": "[redacted]",
+        "clientSecret": "[redacted]",
+        "key": "k",
+        "password": 3,
+    }
+    assert json.loads(render_json({"a": [value]})) == {"a": [shown]}
+
+
 def test_what_redaction_reads_is_bounded_like_what_is_written() -> None:
     rendered = json.loads(render_json([PEM[:40] + "x" * 30_000] * 10))
     assert rendered[:2] == ["[redacted]", "[redacted]"]
@@ -333,21 +369,25 @@ def test_a_key_added_meanwhile_does_not_cost_the_others() -> None:
 
 # What is quadratic takes minutes and hours for this: the time limit is there to end that.
 HOSTILE = """
-from fasttrace.core._text import SECRET_MARKERS, redact
+from fasttrace.core import core
+from fasttrace.core._text import SECRET_PARTS
+redact = core.redact
 parts = ["-----BEGIN PRIVATE KE", "-----BEGIN PRIVATE KEY-----END ", ".sk-a", ".gsk_.", " AIzaA", ".AKIAA", ".eyJaaaa."]
-parts += ["eyJaaaa.a", "Bearer a.", "Bearer ", "://a", "://a:a", "://a:", " ghp_", "-", " A"]
+parts += ["eyJaaaa.a", "Bearer a.", "Bearer ", "://a", "://a:a", "://a:", " ghp_", "-", " A", "api_key=", "?key=a"]
+parts += ["api_key", "-----BEGIN ", "sk-", "basic a", "-----END ", "-----BEGIN PRIVATE KEY----- -----END A"]
 for part in parts:
     redact(part * (1_000_000 // len(part)))
 for form in ("{0}", ".{0}a", " {0}A ", ".{0}aaaa.", "{0}a:", "{0}KEY-----{0}"):
-    for marker in SECRET_MARKERS:
-        redact("://" + form.format(marker) * 10_000)
-print("done")
+    for part in SECRET_PARTS:
+        redact("://" + form.format(part) * 10_000)
+print(core.BACKEND)
 """
 
 
-def test_redaction_of_hostile_text_is_linear() -> None:
-    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=20)
-    assert (done.stdout, done.stderr) == ("done\n", "")
+def test_redaction_of_hostile_text_is_linear(core: Any) -> None:
+    environ = {**os.environ, "FASTTRACE_PURE": "1" if core.BACKEND == "pure" else "0"}
+    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=30, env=environ)
+    assert (done.stdout, done.stderr) == (f"{core.BACKEND}\n", "")
 
 
 def test_long_text_without_a_secret_stays() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
+from ._text import use_redact
+
 if TYPE_CHECKING:
     from ._api import Core
 
@@ -47,3 +49,4 @@ def select(wish: str | None) -> Core:
 
 
 core: Core = select(os.environ.get("FASTTRACE_PURE"))
+use_redact(core.redact)

@@ -76,6 +76,13 @@ cdef extern from "fasttrace/recovered.h" nogil:
     size_t ft_recovered_resource(const ft_recovered *recovered, const char **members)
     bint ft_recovered_aborted(const ft_recovered *recovered, ft_batch *batch)
 
+cdef extern from "fasttrace/redact.h" nogil:
+    enum: FT_SECRET_SHORTEST
+    ctypedef struct ft_secret:
+        size_t start, secret, end
+    void ft_redact_init()
+    bint ft_redact_next(const void *text, int width, size_t length, size_t start, ft_secret *found)
+
 cdef extern from "fasttrace/price.h" nogil:
     ctypedef struct ft_price:
         uint64_t *pico_usd
@@ -143,7 +150,8 @@ cdef extern from "recorder.h":
     void ft_recorder_leave(ft_recorder *recorder, int64_t place)
 
 cdef extern from "types.h":
-    bint ft_types_ready(object current, object clean, object render_param, object report) except False
+    bint ft_types_ready(object current, object clean, object redacted, object render_param,
+                        object report) except False
     object ft_method_new(object original, object spec, object owner, ft_recorder *recorder)
     Py_ssize_t ft_streams_end(ft_recorder *recorder) except? -1
     bint ft_method_switch(object method, bint is_on) except False

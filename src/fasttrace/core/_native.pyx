@@ -9,6 +9,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
 from libc.errno cimport errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -19,7 +20,8 @@ from fasttrace.core import _api, _report, _text
 
 BACKEND = "native"
 
-ft_types_ready(_api.CURRENT, _text.clean, _text.render_param, _report.report)
+ft_redact_init()
+ft_types_ready(_api.CURRENT, _text.clean, _text.redacted, _text.render_param, _report.report)
 SpanContext = ft_span_context_type()
 
 
@@ -68,6 +70,25 @@ def end_streams(Recorder recorder not None):
 def switch(method, bint is_on):
     """Turn the recording of one method on or off; off, it is a plain call."""
     ft_method_switch(method, is_on)
+
+
+def redact(str text not None):
+    """`text` without its secrets (the very object where it has none), and where in `text` the last of them is, its
+    beginning included, in characters."""
+    cdef Py_ssize_t length = PyUnicode_GET_LENGTH(text), shown = 0
+    cdef int width = PyUnicode_KIND(text)
+    cdef const void *characters = PyUnicode_DATA(text)
+    cdef ft_secret found
+    if not ft_redact_next(characters, width, length, 0, &found):
+        return text, 0, 0
+    pieces = []
+    while True:
+        pieces.append(text[shown:found.secret])
+        shown = found.end
+        if not ft_redact_next(characters, width, length, shown, &found):
+            break
+    pieces.append(text[shown:])
+    return _text.REDACTED.join(pieces), found.start, found.end
 
 
 # Of the last batch's memory, for the next one: what is fresh from the system costs the exporter more than the work.

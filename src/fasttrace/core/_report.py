@@ -1,8 +1,9 @@
 """The log of fasttrace, and what of ours went wrong on a caller's thread.
 
 The logger is `fasttrace`, silent unless the application configures it: a NullHandler keeps the interpreter's handler
-of last resort away. `logging` is imported only when there is something to say. `report` is called by both cores' call
-drivers from wherever the call runs: at most one line a minute, and no lock of ours that a signal handler could meet.
+of last resort away. What it says is rid of secrets: a traceback quotes the application's exceptions and its source.
+`logging` is imported only when there is something to say. `report` is called by both cores' call drivers from wherever
+the call runs: at most one line a minute, and no lock of ours that a signal handler could meet.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from logging import Logger
+    from logging import Logger, LogRecord
 
 INTERVAL_S = 60.0
 _next_time = 0.0
@@ -25,7 +26,25 @@ def logger() -> Logger:
     found = logging.getLogger("fasttrace")
     if not found.handlers:
         found.addHandler(logging.NullHandler())
+    if _rid_of_secrets not in found.filters:
+        found.addFilter(_rid_of_secrets)
     return found
+
+
+def _rid_of_secrets(record: LogRecord) -> bool:
+    """Whatever handler prints the record, it has no other text than this one. Never raises."""
+    from logging import Formatter
+
+    from ._text import redact
+
+    try:
+        record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text, record.exc_info = redact(Formatter().formatException(record.exc_info)), None
+    except Exception as error:  # what the line tells of cannot be put into words
+        record.msg = f"{record.msg!s} (not to be told: {type(error).__name__})"
+        record.args = record.exc_info = record.exc_text = None
+    return True
 
 
 def report(exception: BaseException) -> None:

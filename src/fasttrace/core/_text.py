@@ -94,7 +94,7 @@ def _translated(text: str) -> str:
 def render_json(value: object) -> bytes:
     """JSON of a user's value: str, bool, int, float, None, lists and dicts of them; anything else by its str().
 
-    Secrets in its texts and keys are "[redacted]".
+    Secrets in its texts and keys are "[redacted]", and so is the text of a member that is named for one.
     Bounded: 32 levels, 128 keys an object, 1,024 items an array, 65,536 characters in all; what passes a bound is
     "<truncated>". A value that cannot be turned into text is "<unserialisable>". Integers beyond 64 bits, NaN and
     infinities become strings.
@@ -103,10 +103,10 @@ def render_json(value: object) -> bytes:
 
 
 def render_param(value: object) -> bytes | None:
-    """JSON of a request parameter, None where it is not a scalar. Strings are cut at 64 bytes."""
+    """JSON of a request parameter, None where it is not a scalar. Strings are rid of secrets and cut at 64 bytes."""
     text = exact_text(value)
     if text is not None:
-        return quote(clean(text, PARAM_TEXT_BYTES).decode()).encode()
+        return quote(redacted(text, PARAM_TEXT_BYTES).decode()).encode()
     return _number(value).encode() if isinstance(value, (bool, int, float)) else None
 
 
@@ -190,7 +190,8 @@ class Renderer:
                 break
             name = self._redacted(_text_of(key), MAX_KEY_BYTES)
             member = self._spend(quote(clean(name, MAX_KEY_BYTES).decode()))
-            members.append(f"{member}:{self.render(value, depth + 1)}")
+            shown = REDACTED if folded(key) in SECRET_NAMES and isinstance(value, (str, bytes)) else value
+            members.append(f"{member}:{self.render(shown, depth + 1)}")
         return "{" + ",".join(members) + "}"
 
     def _array(self, values: Collection[object], depth: int) -> str:
@@ -217,53 +218,111 @@ def valid(text: str) -> str:
     return text
 
 
-_NO_WORD = "A-Za-z0-9_-"  # what may not stand before a key: `risk-averse` has none
-_GITHUB = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
-# Secrets by their own shape, not by the words around them: (how they begin, what may not stand before that, what
-# follows). No beginning can be read over twice: what follows stops before the next one, or is of a bounded length.
-_SECRETS = (
-    (("-----BEGIN ",), "", r"[A-Z ]{0,32}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)"),
-    (("sk-", "gsk_", "xai-"), _NO_WORD, r"(?=[A-Za-z_\-.]{0,64}[0-9*])[A-Za-z0-9_\-*.]{8,}"),
-    (("AIza",), _NO_WORD, r"[A-Za-z0-9_-]{20,}"),
-    (("AKIA", "ASIA"), "A-Za-z0-9", r"[A-Z0-9]{12,}"),
-    (_GITHUB, _NO_WORD, r"[A-Za-z0-9_]{16,}"),
-    (("eyJ",), _NO_WORD, r"[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?"),
-    (("Bearer ", "bearer ", "BEARER "), "", r"(?:[Bb]earer ){0,4}[A-Za-z0-9._~+/=*-]{4,}"),
-    (("://",), "", r"""[^\s/@:"']*:[^\s/@"']+(?=@)"""),
-    ((";base64,",), "", r"[A-Za-z0-9+/=_-]{64,}"),  # no secret, but nothing to read either: a file in a data: URL
+# Members whose text is a secret whatever it looks like. Without case, hyphens and underscores: `X-API-Key` is
+# `x_api_key`, `accessToken` is `access_token`.
+SECRET_NAMES = frozenset(
+    ("accesstoken", "apikey", "apikeystring", "authorization", "authorizationtoken", "authtoken", "bearertoken")
+    + ("clientsecret", "idtoken", "password", "privatekey", "proxyauthorization", "refreshtoken", "secretkey")
+    + ("xapikey", "xgoogapikey")
 )
-_KEPT = ("Bearer ", "bearer ", "BEARER ", "://", ";base64,")  # beginnings that tell nothing
-SECRET_MARKERS = tuple(marker for markers, _, _ in _SECRETS for marker in markers)
+LONGEST_NAME = 64
+FOLDED_MAX = 1024
+_folded: dict[str, str] = {}
+
+
+def folded(key: object) -> str:
+    """A member's name as it stands in SECRET_NAMES; "" for what is none."""
+    text = exact_text(key)
+    if text is None or len(text) > LONGEST_NAME:
+        return ""
+    found = _folded.get(text)
+    if found is None:
+        found = text.lower().replace("-", "").replace("_", "")
+        if len(_folded) < FOLDED_MAX:
+            _folded[text] = found
+    return found
+
+
+# The secrets, known by their own shape, not by the words around them. csrc/src/redact.c is the same by hand, and a test
+# holds the two together. Each sort: (how it begins, what may not stand before that, what follows; texts of which one is
+# there wherever it is). A beginning opens with a character as it is, which the expression's engine skips to, and has
+# one length; a group is what must not be shown where that is not all. No beginning is read over twice: what follows
+# stops before the next one, or is of a bounded length.
+_NO_WORD = "A-Za-z0-9_-"  # `risk-averse` has no key
+_KEY = r"(?=[A-Za-z_\-.]{0,64}[0-9*])[A-Za-z0-9_\-*.]{8,}"
+_VALUE = r"((?=[A-Za-z_\-.~+/=%]{0,64}[0-9*])[A-Za-z0-9_\-.~+/=%*]{8,})"
+_OF_PAIR = rf"""["'\\]{{0,2}}\s{{0,4}}[:=]\s{{0,4}}["'\\]{{0,2}}{_VALUE}"""
+_PRIVATE_KEY = r"[A-Z ]{0,32}PRIVATE KEY-----"
+_TOKEN = r"((?:[Bb]earer ){0,4}[A-Za-z0-9._~+/=*-]{4,})"
+_BASIC = r"((?=[A-Za-z+/]{0,64}[0-9=])[A-Za-z0-9+/=]{8,})"
+_SECRETS = (
+    ("-----BEGIN ", "", rf"{_PRIVATE_KEY}[\s\S]*?(?:-----END {_PRIVATE_KEY}|\Z)", ("-----BEGIN ",)),
+    ("sk-", _NO_WORD, _KEY, ("sk-",)),
+    ("sk_(?:live|test)_", _NO_WORD, _KEY, ("sk_live_", "sk_test_")),
+    ("rk_(?:live|test)_", _NO_WORD, _KEY, ("rk_live_", "rk_test_")),
+    ("gsk_", _NO_WORD, _KEY, ("gsk_",)),
+    ("xai-", _NO_WORD, _KEY, ("xai-",)),
+    ("xapp-", _NO_WORD, _KEY, ("xapp-",)),
+    ("xox[abeoprs]-", _NO_WORD, _KEY, ("xox",)),
+    ("pplx-", _NO_WORD, _KEY, ("pplx-",)),
+    ("nvapi-", _NO_WORD, _KEY, ("nvapi-",)),
+    ("glpat-", _NO_WORD, _KEY, ("glpat-",)),
+    ("AIza", _NO_WORD, r"[A-Za-z0-9_-]{20,}", ("AIza",)),
+    (r"ya29\.", _NO_WORD, r"[A-Za-z0-9_-]{20,}", ("ya29.",)),
+    ("hf_", _NO_WORD, r"[A-Za-z0-9]{20,}", ("hf_",)),
+    ("A(?:KI|SI)A", "A-Za-z0-9", r"[A-Z0-9]{12,}", ("AKIA", "ASIA")),
+    ("gh[oprsu]_", _NO_WORD, r"[A-Za-z0-9_]{16,}", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
+    ("github_pat_", _NO_WORD, r"[A-Za-z0-9_]{16,}", ("github_pat_",)),
+    ("eyJ", _NO_WORD, r"[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?", ("eyJ",)),
+    ("B(?:earer|EARER) ", "", _TOKEN, ("earer ", "EARER ")),
+    ("bearer ", "", _TOKEN, ()),
+    ("B(?:asic|ASIC) ", "", _BASIC, ("asic ", "ASIC ")),
+    ("basic ", "", _BASIC, ()),
+    ("api", "", rf"[_-]?[kK]ey{_OF_PAIR}", ("key", "Key", "KEY")),
+    ("A(?:pi|PI)", "", rf"[_-]?K(?:ey|EY){_OF_PAIR}", ()),
+    (r"\?key=", "", _VALUE, ()),
+    ("&key=", "", _VALUE, ()),
+    ("://", "", r"""([^\s/@:"']*:[^\s/@"']+)(?=@)""", ("://",)),
+    (";base64,", "", r"([A-Za-z0-9+/=_-]{64,})", (";base64,",)),  # no secret, but nothing to read either: a file
+)
+SECRET_PARTS = tuple(part for _, _, _, parts in _SECRETS for part in parts)
 SHORTEST_SECRET = len("://:a@")
 REDACTION_MARGIN = 1024
 _secrets: Pattern[str] | None = None
+_is_harmless: Callable[[str], Match[str] | None] | None = None
+
+
+def _find_harmless() -> Callable[[str], Match[str] | None]:
+    """Finds words and ids that no secret can be in, in one step: most texts of a call are such. Any other sort of
+    secret has a character that an id has not."""
+    global _is_harmless
+    import re
+
+    begins = "|".join(begins for begins, not_before, _, _ in _SECRETS if not_before)
+    within = "|".join(begins for begins, not_before, _, _ in _SECRETS if not_before and not_before != _NO_WORD)
+    _is_harmless = re.compile(f"(?!{begins})[A-Za-z0-9]*(?:[_-]+(?!{within})[A-Za-z0-9]*)*").fullmatch
+    return _is_harmless
 
 
 def _compile_secrets() -> Pattern[str]:
-    """One alternative a marker, each beginning with it: the expression engine skips to their first characters."""
+    """One alternative a sort: the expression engine skips to their first characters."""
     import re
 
     return re.compile(
         "|".join(
-            marker + (f"(?<![{not_before}]{marker})" if not_before else "") + rest
-            for markers, not_before, rest in _SECRETS
-            for marker in markers
-        )
+            begins + (f"(?<![{not_before}]{begins})" if not_before else "") + rest
+            for begins, not_before, rest, _ in _SECRETS
+        ),
+        re.ASCII,
     )
 
 
-def redact(text: str) -> str:
-    """`text` with API keys, bearer tokens, JWTs, passwords in URLs, private keys and the payload of data: URLs replaced
-    by "[redacted]".
-    """
-    return text if len(text) < SHORTEST_SECRET else _redact(text)[0]
-
-
-def _redact(text: str) -> tuple[str, int, int]:
-    """`text` without its secrets, and where in `text` the last of them is."""
+def redact_by_expression(text: str) -> tuple[str, int, int]:
+    """The pure core's `redact`: `text` (the very object where it has none) without its secrets, and where in `text` the
+    last of them is, its beginning included."""
     global _secrets
-    for marker in SECRET_MARKERS:
-        if marker in text:
+    for part in SECRET_PARTS:
+        if part in text:
             break
     else:
         return text, 0, 0
@@ -274,14 +333,35 @@ def _redact(text: str) -> tuple[str, int, int]:
     def replaced(secret: Match[str]) -> str:
         nonlocal start, end
         start, end = secret.span()
-        return _replacement(secret)
+        shown = secret.start(secret.lastindex or 0) - start
+        return secret.group()[:shown] + REDACTED
 
-    return _secrets.sub(replaced, text), start, end
+    redacted = _secrets.sub(replaced, text)
+    return (redacted, start, end) if end else (text, 0, 0)
 
 
-def _replacement(secret: Match[str]) -> str:
-    text = secret.group()
-    return next((kept for kept in _KEPT if text.startswith(kept)), "") + REDACTED
+# The chosen core's `redact`, once there is one (core/__init__).
+_redact: Callable[[str], tuple[str, int, int]] = redact_by_expression
+
+
+def use_redact(of_core: Callable[[str], tuple[str, int, int]]) -> None:
+    """Have secrets found by a core's own `redact`: in every text of this process that comes through here."""
+    global _redact
+    _redact = of_core
+
+
+def redact(text: str) -> str:
+    """`text` with API keys, bearer tokens, JWTs, passwords in URLs, private keys and the payload of data: URLs replaced
+    by "[redacted]".
+    """
+    return text if len(text) < SHORTEST_SECRET else _redact(text)[0]
+
+
+def redacted(text: str, limit: int) -> bytes:
+    """UTF-8 of `text` without its secrets, at most `limit` bytes: the only way in which a text gets into a span."""
+    if len(text) <= limit and text.isascii() and (_is_harmless or _find_harmless())(text):
+        return text.encode()
+    return clean(redact_within(text, limit), limit)
 
 
 def redact_within(text: str, limit: int, *, is_cut: bool = False) -> str:

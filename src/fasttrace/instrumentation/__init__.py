@@ -103,6 +103,11 @@ def instrument_as_configured() -> None:
 def init(**overrides: Any) -> None:
     """Configure fasttrace from code: settings by their lower-case names without the prefix, over the environment.
 
+    `redact(field, value)`, a function and no environment variable, is asked about each text of a span before it leaves
+    the process, on the exporter thread: of `error_message` and `error_stack` it gets the text, of `request_params`,
+    `attributes`, `events`, `input` and `output` the parsed JSON. What it returns takes the place, None leaves the field
+    out; so does an exception, which `stats().redaction_failures` counts.
+
     Spans recorded before are delivered under the configuration they were recorded with. `enabled` and `auto_instrument`
     turn automatic instrumentation on or off, but not what was done by `instrument()` or `uninstrument()`. Raises
     ConfigError, naming the setting, for one that does not exist or cannot be used; then nothing has changed.

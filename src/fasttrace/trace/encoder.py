@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from fasttrace.core._api import Batch, Price, Recorder
     from fasttrace.exporters.base import EncodedBatch
+    from fasttrace.trace.redaction import Redaction
 
     PriceResolver = Callable[[str, str], Price | None]
 
@@ -18,10 +19,14 @@ REMEMBERED_MODELS = 4096
 
 
 class Encoder:
-    """Makes batches of a process's own spans, and of those of dead ones. `encoding`: how bodies are compressed."""
+    """Makes batches of a process's own spans, and of those of dead ones.
+
+    encoding: how bodies are compressed. redaction: the user's own, or None.
+    """
 
     def __init__(self, recorder: Recorder, resolve_price: PriceResolver) -> None:
         self.encoding = "none"
+        self.redaction: Redaction | None = None
         self.unpriced: set[tuple[str, str]] = set()  # models met that have no price
         self._recorder = recorder
         self._resolve_price = resolve_price
@@ -30,8 +35,9 @@ class Encoder:
         """`writer`: id of the ring that the spans come from; `resource`: JSON members of the process that made them."""
         from fasttrace.exporters.base import EncodedBatch
         from fasttrace.exporters.compression import compress
+        from fasttrace.trace.redaction import redacted_lines
 
-        body = self._body(spans, resource)
+        body = redacted_lines(self._body(spans, resource), self.redaction)
         batch_id = f"{writer}:{spans.first_ticket}:{spans.count}"
         return EncodedBatch(batch_id, compress(body, self.encoding), self.encoding, spans.count)
 

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fasttrace.core._report import report
-from fasttrace.core._text import clean, exact_text, redact_within
+from fasttrace.core._text import clean, exact_text, redact_within, redacted
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
@@ -87,7 +87,7 @@ def _read_codes(exception: BaseException, fields: dict[str, Value]) -> None:
         fields["http_status"] = status
         fields["error_code"] = str(status)
     if code:
-        fields["error_code"] = clean(code, ERROR_CODE_BYTES).decode()
+        fields["error_code"] = redacted(code, ERROR_CODE_BYTES).decode()
     if code == _DEADLINE:
         fields["status"] = "timeout"
 
@@ -154,7 +154,7 @@ def _message(exception: BaseException) -> str:
         text = str.__str__(str(exception))
     except Exception as error:  # the exception's own __str__
         text = f"<{type(error).__name__} in __str__>"
-    return clean(redact_within(text, ERROR_MESSAGE_BYTES), ERROR_MESSAGE_BYTES).decode()
+    return redacted(text, ERROR_MESSAGE_BYTES).decode()
 
 
 def _stack(exception: BaseException) -> str:

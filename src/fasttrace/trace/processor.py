@@ -18,6 +18,7 @@ from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
 from fasttrace.trace import fork
 from fasttrace.trace.encoder import Encoder
+from fasttrace.trace.redaction import Failures, Redaction
 from fasttrace.trace.resource import resource_members
 from fasttrace.trace.stats import FlushResult, Stats, added
 from fasttrace.trace.wakeup import original
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fasttrace.core._api import Core, Price, Recorder, Ring, RingOwner
     from fasttrace.exporters.base import Exporter
     from fasttrace.trace.encoder import PriceResolver
+    from fasttrace.trace.redaction import Hook
 
 RESTART_INTERVAL_S = 30.0
 WAIT_MAX_S = 86_400.0
@@ -54,6 +56,8 @@ class Processor:
         self._tell_recorder()
         self._resolve_price = resolve_price
         self._exporter = exporter
+        self._redaction: Redaction | None = None
+        self._redaction_failures = Failures()
         self._is_down = False
         self._begin()
         atexit.register(self._at_exit)
@@ -115,7 +119,7 @@ class Processor:
         return Encoder(self.recorder, self._resolve_price)
 
     def _setup(self) -> Setup:
-        return Setup(self.config, resource_members(self.config), self._exporter)
+        return Setup(self.config, resource_members(self.config), self._exporter, self._redaction)
 
     def _map(self, backing: Backing, owner: RingOwner) -> tuple[Backing, Ring]:
         """The ring over its file, or over anonymous memory where the file cannot be mapped."""
@@ -163,6 +167,7 @@ class Processor:
             recorded=stats.recorded + unstarted,
             dropped={**stats.dropped, "unstarted": unstarted} if unstarted else stats.dropped,
             passed_streams=self.recorder.passed_streams,
+            redaction_failures=self._redaction_failures.count,
             backend=self._core.BACKEND,
         )
 
@@ -185,8 +190,9 @@ class Processor:
         atexit.unregister(self._at_exit)
         return self._retire(clamped(self.config.shutdown_timeout if timeout_s is None else timeout_s), is_last)
 
-    def reconfigure(self, config: Config, exporter: Exporter | None = None) -> None:
+    def reconfigure(self, config: Config, exporter: Exporter | None = None, redact: Hook | None = None) -> None:
         """Use another configuration from the next span on; what was recorded is delivered under the present one.
+        `redact`: the user's own redaction.
 
         The ring stays, unless another one is asked for, as capturing content does. Calls and streams that are on their
         way become spans under the new configuration. A processor that was shut down records again.
@@ -194,6 +200,7 @@ class Processor:
         self._check_process()
         with self._lock:
             before, self.config, self._exporter = self.config, config, exporter
+            self._redaction = Redaction(redact, self._redaction_failures) if redact is not None else None
             if not self._is_changed(before):
                 self._stop(before.shutdown_timeout)
             self._next_start_s = 0.0
@@ -246,5 +253,6 @@ class Processor:
         self.recorder.ring = None
         self.recorder.wake_fd = -1
         self.recorder.reset_counts()
+        self._redaction_failures.count = 0
         if worker is not None:
             worker.abandon()

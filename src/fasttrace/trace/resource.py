@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fasttrace.config import VERSION
-from fasttrace.core._text import clean, quote
+from fasttrace.core._text import quote, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def resource_members(config: Config, environ: Mapping[str, str] = os.environ) ->
 
 
 def _json_text(text: str) -> str:
-    return quote(clean(text, MEMBER_BYTES).decode())
+    return quote(redacted(text, MEMBER_BYTES).decode())
 
 
 def _script_name() -> str:

@@ -55,7 +55,7 @@ def directories(ring_dir: str | None) -> list[str]:
     """Where rings of this configuration may lie, as far as that exists; FASTTRACE_RING_DIR keeps them apart."""
     if sys.platform == "win32":
         return []
-    found = [place.directory for place in _backing._places(ring_dir)]
+    found = [place.directory for place in _backing.places(ring_dir)]
     return [path for path in (found[:1] if ring_dir else found) if os.path.isdir(path)]
 
 

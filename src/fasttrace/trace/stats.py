@@ -45,6 +45,7 @@ class Stats(NamedTuple):
     corrupt_rings: ring files that could not be read, set aside. inflight_full: calls that a crash would not have shown
     in the air, because more of them were than there is room for; they are recorded all the same. passed_streams:
     streamed calls whose chunks are not watched; each has a span of its own.
+    redaction_failures: fields left out because the `redact` given to `init()` raised, or returned no JSON for them.
     ring_used and ring_slots: spans. backing: path of the ring's file, `anonymous`, or `none` before the first span.
     """
 
@@ -68,6 +69,7 @@ class Stats(NamedTuple):
     corrupt_rings: int = 0
     inflight_full: int = 0
     passed_streams: int = 0
+    redaction_failures: int = 0
     ring_used: int = 0
     ring_slots: int = 0
     backing: str = "none"
@@ -111,7 +113,8 @@ def added(past: Stats, now: Stats) -> Stats:
     return now._replace(**sums, dropped=dropped)
 
 
-# Not here: `unstarted` drops and `passed_streams`, which the recorder counts over all its rings.
+# Not here: `unstarted` drops and `passed_streams`, which the recorder counts over all its rings, and
+# `redaction_failures`, which the processor counts.
 COUNTS = (
     *("recorded", "sent", "spooled", "rejected", "pending", "replayed", "evicted", "retries", "batches"),
     *("bytes_sent", "content_lost", "unpriced", "recovered", "aborted", "torn", "recovered_lost", "corrupt_rings"),

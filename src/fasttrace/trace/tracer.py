@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fasttrace import config
 from fasttrace.core import core
-from fasttrace.errors import report, set_log_level
+from fasttrace.errors import ConfigError, report, set_log_level
 from fasttrace.trace.processor import Processor
 from fasttrace.trace.span import Span
 
@@ -58,9 +58,14 @@ PROCESSOR = Processor(core, _from_environment(), Prices().resolve)
 
 
 def configure(overrides: Mapping[str, Any]) -> None:
-    """Use these settings, over the environment's, from the next span on. Raises ConfigError; then nothing changed."""
-    settings, _ = config.load(os.environ, overrides)
-    PROCESSOR.reconfigure(_configured(settings))
+    """Use these settings, over the environment's, from the next span on, and the hook `redact`, which is no setting.
+    Raises ConfigError; then nothing changed."""
+    settings = dict(overrides)
+    redact = settings.pop("redact", None)
+    if redact is not None and not callable(redact):
+        raise ConfigError("redact", f"<{type(redact).__name__}>", "expected a function of (field, value), or None")
+    loaded, _ = config.load(os.environ, settings)
+    PROCESSOR.reconfigure(_configured(loaded), redact=redact)
 
 
 def flush(timeout: float | None = None) -> FlushResult:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fasttrace.exporters.delivery import Delivery
     from fasttrace.trace.encoder import Encoder
     from fasttrace.trace.recovery import Recovery
+    from fasttrace.trace.redaction import Redaction
 
 AFTER_FAILURE_WAIT_S = 1.0
 SIGN_OF_LIFE_S = 1.0
@@ -53,12 +54,13 @@ class Waiter(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What a configuration changes: the settings, what each line says of the process, and the exporter, if one is
-    given."""
+    """What a configuration changes: the settings, what each line says of the process, the exporter, if one is given,
+    and the user's own redaction, if there is one."""
 
     config: Config
     resource: bytes
     exporter: Exporter | None
+    redaction: Redaction | None = None
 
 
 def reserve_s(timeout_s: float) -> float:
@@ -240,6 +242,7 @@ class Worker:
         self.wakeup.close()
 
     def _configure(self) -> None:
+        self._encoder.redaction = self._setup.redaction
         self._intake.configure(self._setup.config.batch_size, self._setup.resource)
 
     def _rest(self, timeout_s: float, fd: int = -1, writing: bool = False) -> tuple[bool, bool]:

@@ -5,6 +5,7 @@ It writes the same ring file and the same NDJSON as the native core; `_api.Core`
 
 from __future__ import annotations
 
+from .._text import redact_by_expression as redact
 from .context import SpanContext, clock_monotonic_ns, clock_unix_ns, new_context
 from .layout import region_bytes
 from .method import method, switch
@@ -28,6 +29,7 @@ __all__ = [
     "end_streams",
     "method",
     "new_context",
+    "redact",
     "region_bytes",
     "switch",
 ]

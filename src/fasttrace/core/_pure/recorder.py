@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._api import KINDS, STATUSES, USAGE_SOURCES
 from .._report import report
-from .._text import clean, exact_text
+from .._text import clean, exact_text, redacted
 from .inflight import NO_PLACE, tail_of
 from .layout import (
     CHUNKS,
@@ -112,8 +112,9 @@ REPORTED_COST_MAX_USD = 9007.0  # 2^53 pico-USD: up to here the product with 1e1
 
 
 def add_text(content: bytearray, number: int, text: str, limit: int) -> bool:
-    """Append a text field to tagged content, clipped to `limit` bytes of UTF-8; False where it does not fit."""
-    return add_json(content, number, clean(text, limit))
+    """Append a text field to tagged content, rid of secrets and clipped to `limit` bytes of UTF-8; False where it does
+    not fit."""
+    return add_json(content, number, redacted(text, limit))
 
 
 def add_json(content: bytearray, number: int, data: bytes) -> bool:
@@ -216,9 +217,18 @@ def _set_code(ring: Ring, values: list[int], content: bytearray, at: int, codes:
 
 def _set_text(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
     text = value if type(value) is str else exact_text(value)
-    if text is None:
-        return
-    data = text.encode() if len(text) <= limit and text.isascii() else clean(text, limit)
+    if text is not None:
+        _set_data(values, content, number, redacted(text, limit))
+
+
+def _set_redacted(ring: Ring, values: list[int], content: bytearray, number: int, limit: int, value: Any) -> None:
+    """What trace/failure.py says of an exception, in which it has looked for secrets."""
+    text = value if type(value) is str else exact_text(value)
+    if text is not None:
+        _set_data(values, content, number, clean(text, limit))
+
+
+def _set_data(values: list[int], content: bytearray, number: int, data: bytes) -> None:
     entry = pack_tag(number, 0, len(data)) + data
     if len(content) + len(entry) <= CONTENT_MAX_BYTES:
         content += entry
@@ -289,6 +299,7 @@ def _setters() -> dict[str, tuple[Setter, int, Any]]:
     table["web_search_requests"] = (_set_searches, *table["web_search_requests"][1:])
     table.update({name: (_set_count, at, 1 << NUMBER[name]) for at, name in enumerate(FIRSTS, FIRST_FIRST)})
     table.update({name: (_set_text, NUMBER[name], CLIP_BYTES[name]) for name in TEXTS})
+    table.update({name: (_set_redacted, *table[name][1:]) for name in ("error_message", "error_stack")})
     table.update({name: (_set_list, NUMBER[name], CLIP_BYTES[name]) for name in LISTS})
     table.update({name: (_set_json, NUMBER[name], None) for name in JSONS})
     places = {"kind": KIND, "status": STATUS, "usage_source": USAGE_SOURCE, "cost_source": COST_SOURCE}

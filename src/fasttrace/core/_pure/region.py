@@ -10,7 +10,7 @@ import mmap
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._text import clean
+from .._text import redacted
 from . import layout
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ class Region:
         self._writer: Any = None
 
     def index(self, which: int, text: str) -> int:
-        """Index of a record string (position in `layout.RECORD_STRINGS`), clipped; 0 if empty or the table is full."""
+        """Index of a record string (position in `layout.RECORD_STRINGS`), rid of secrets and clipped; 0 if empty or the
+        table is full."""
         known = self.index_of[which].get(text)
         if known is not None:
             return known
-        index = self.intern(clean(text, layout.CLIP_BYTES[layout.RECORD_STRINGS[which]]))
+        index = self.intern(redacted(text, layout.CLIP_BYTES[layout.RECORD_STRINGS[which]]))
         self._remember(self.index_of[which], text, index)
         return index
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._text import clean, clip, exact_text
+from .._text import clip, exact_text, redacted
 from .chunk_plan import StreamPlan
 from .inflight import tail_of
 from .layout import CLIP_BYTES, EMPTY_RECORD
@@ -73,10 +73,9 @@ class Route:
         spec = self.spec
         fields: dict[str, Any] = {"kind": spec.kind, "operation": spec.operation, "name": spec.operation}
         if model is not None:
-            requested = clean(model, CLIP_BYTES["request_model"])
-            fields["request_model"] = requested.decode()
-            name = f"{spec.operation} ".encode() + requested
-            fields["name"] = clip(name, CLIP_BYTES["name"]).decode()
+            requested = redacted(model, CLIP_BYTES["request_model"])
+            name = clip(f"{spec.operation} ".encode() + requested, CLIP_BYTES["name"])
+            fields["request_model"], fields["name"] = requested.decode(), name.decode()
         if endpoint is not None:
             fields.update(provider=endpoint.provider, server_address=endpoint.address, server_port=endpoint.port)
         for name_, value in fields.items():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fasttrace.core._text import clean, exact_text
+from fasttrace.core._text import exact_text, redacted
 
 if TYPE_CHECKING:
     from fasttrace.instrumentation.content.values import Pairs
@@ -135,7 +135,7 @@ class Media:
     def of_data_url(self, text: str) -> dict[str, object]:
         start = _payload_start(text)
         kind = text[: start - len(BASE64_MARK)].lstrip()[len(SCHEME) :].partition(";")[0]
-        return self.of_base64(text, clean(kind, TYPE_BYTES).decode(), start)
+        return self.of_base64(text, redacted(kind, TYPE_BYTES).decode(), start)
 
     def of_member(self, name: object, value: object, siblings: Pairs, within: object = "") -> dict[str, object] | None:
         """What stands for a member's value where that is a payload, by its name, the members beside it, and the name
@@ -217,9 +217,9 @@ def _named_type(beside: dict[object, object]) -> str:
     for name in _TYPE_NAMES:
         text = exact_text(beside.get(name))
         if text:
-            return clean(text, TYPE_BYTES).decode()
+            return redacted(text, TYPE_BYTES).decode()
     for name, prefix in (("format", "audio/"), ("output_format", "image/")):
         text = exact_text(beside.get(name))
         if text:
-            return clean(prefix + text, TYPE_BYTES).decode()
+            return redacted(prefix + text, TYPE_BYTES).decode()
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from fasttrace.core._text import REDACTED, exact_text
+from fasttrace.core._text import REDACTED, SECRET_NAMES, exact_text, folded
 from fasttrace.instrumentation.content.values import Text, get, pairs
 
 if TYPE_CHECKING:
@@ -13,40 +13,15 @@ if TYPE_CHECKING:
 
     from fasttrace.instrumentation.content.values import Pairs
 
-LONGEST_NAME = 64
-FOLDED_MAX = 1024
-# Members whose text is a secret whatever it looks like; a request names them for the tools of others' servers. Without
-# case, hyphens and underscores: `X-API-Key` is `x_api_key`, `accessToken` is `access_token`.
-_NAMES = frozenset(
-    (
-        "accesstoken",
-        "apikey",
-        "apikeystring",
-        "authorization",
-        "authorizationtoken",
-        "authtoken",
-        "bearertoken",
-        "clientsecret",
-        "idtoken",
-        "password",
-        "privatekey",
-        "proxyauthorization",
-        "refreshtoken",
-        "secretkey",
-        "xapikey",
-        "xgoogapikey",
-    )
-)
 _SCHEMA_TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
-_folded: dict[str, str] = {}
 
 
 def is_secret_member(key: object, value: object, beside: Pairs, within: object) -> bool:
     """Whether the value of a member must not be shown: by its name, the members beside it, the member they are in."""
-    name = _fold(key)
+    name = folded(key)
     if name == "headers":
         return ("type", "mcp") in beside or (pairs(value, 1) is not None and not _is_schema(value))
-    if name in _NAMES or (name == "value" and _fold(within) == "domainsecrets"):
+    if name in SECRET_NAMES or (name == "value" and folded(within) == "domainsecrets"):
         return type(value) is Text or isinstance(value, (bytes, bytearray)) or exact_text(value) is not None
     return False
 
@@ -55,18 +30,6 @@ def _is_schema(value: object) -> bool:
     """A tool's parameter may be named `headers` too; what is declared of it is none."""
     kind = get(value, "type")
     return (exact_text(kind.value if isinstance(kind, Enum) else kind) or "").lower() in _SCHEMA_TYPES
-
-
-def _fold(key: object) -> str:
-    text = exact_text(key)
-    if text is None or len(text) > LONGEST_NAME:
-        return ""
-    found = _folded.get(text)
-    if found is None:
-        found = text.lower().replace("-", "").replace("_", "")
-        if len(_folded) < FOLDED_MAX:
-            _folded[text] = found
-    return found
 
 
 # What a query's key has in it when its value is a secret; `author` and `keyword` have it only by chance.

@@ -15,7 +15,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from fasttrace.core._text import clean, exact_text
+from fasttrace.core._text import exact_text, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -175,7 +175,7 @@ def _file_name(value: Any) -> str:
 
 def _clipped(name: object) -> str:
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else exact_text(name) or ""
-    return clean(text, NAME_BYTES).decode()
+    return redacted(text, NAME_BYTES).decode()
 
 
 class Text:

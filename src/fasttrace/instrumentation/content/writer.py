@@ -20,11 +20,11 @@ from fasttrace.core._text import (
     REDACTION_MARGIN,
     TRUNCATED,
     Renderer,
-    clean,
     exact_text,
     quote,
     redact,
     redact_within,
+    redacted,
     valid,
 )
 from fasttrace.instrumentation.content.media import Media, is_data_url
@@ -252,4 +252,4 @@ def _quote_name(key: object) -> str:
     text = exact_text(key)
     if text is None:
         text = str(key) if type(key) in (int, float, bool) else f"<{type(key).__qualname__}>"
-    return quote(clean(redact_within(text, NAME_BYTES), NAME_BYTES).decode())
+    return quote(redacted(text, NAME_BYTES).decode())
