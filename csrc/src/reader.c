@@ -162,7 +162,8 @@ static bool pending_revisit(ft_reader *reader, read_pass *pass) {
     return true;
 }
 
-/* May the reader go past `next`, which is unfinished? Not before it has been so for a while, unless its writer is dead. */
+/* May the reader go past `next`, which is unfinished? Not before it has been so for a while, but where its writer is
+ * dead. */
 static bool step_over(ft_reader *reader, int64_t now_ns) {
     if (reader->is_owner_dead) {
         reader->counters.torn++;

@@ -1,10 +1,12 @@
-/* The ring at every instruction of its writer: a traced child pushes spans, with strings and content, one instruction
- * at a time, and after each one this process recovers the file through the real reader on a mapping of its own, as it
- * would after a SIGKILL there. Nothing torn may be delivered, and nothing whose push had returned may be missing.
+/* The ring at every instruction of its writer: a traced child pushes spans, with strings and content, and notes batches
+ * in hand, one instruction at a time, and after each one this process recovers a copy of the file, as it would after a
+ * SIGKILL there. Nothing torn may be delivered, nothing whose push had returned may be missing, and a range is the one
+ * before, the one that is being written, or none.
  *
  * The same run is made with pushes that do the right things in a wrong order; it must find fault with each. Linux. */
 #define _GNU_SOURCE
 #include "../ring_fixture.h"
+#include "fasttrace/recovered.h"
 
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -14,6 +16,8 @@
 enum { PUSHES = 10, SLOTS = 4, ARENA_BYTES = 4096, CONTENT_BYTES = 121, STRTAB_TEXTS = 3 };
 
 typedef void push_function(ft_ring *ring, ft_span *span);
+typedef void range_function(ft_header *region, unsigned index, ft_range_state state, uint64_t first_ticket,
+                            uint64_t next_ticket, uint64_t span_count);
 
 static const char *const texts[STRTAB_TEXTS] = {"openai", "gpt-4o-mini-2024-07-18", "anthropic"};
 
@@ -52,7 +56,31 @@ static void push_content_last(ft_ring *ring, ft_span *span) {
     ft_content_write(ring, &span->record, span->content, span->content_length);
 }
 
-static void child_run(ft_ring *ring, push_function *push, _Atomic uint64_t *returned) {
+/* Batch after batch in one place, each settled in the next round but one: ranges that differ in everything. */
+static void range_note(ft_ring *ring, range_function *set, uint64_t i) {
+    uint64_t start = i / 2;
+    set(ring->header, 0, i % 2 ? FT_RANGE_SETTLED : FT_RANGE_OPEN, start, i + 1, start + i % 2);
+}
+
+/* The old range's state stands for what is half the new one. */
+static void range_in_place(ft_header *region, unsigned index, ft_range_state state, uint64_t first_ticket,
+                           uint64_t next_ticket, uint64_t span_count) {
+    ft_range *range = &region->ranges[index];
+    atomic_store(&range->first_ticket, first_ticket);
+    atomic_store(&range->next_ticket, next_ticket);
+    atomic_store(&range->span_count, span_count);
+    atomic_store(&range->state, state);
+}
+
+static bool range_was_noted(const ft_recovered_range *range) {
+    for (uint64_t i = 0; i < PUSHES; i++)
+        if (range->first_ticket == i / 2 && range->next_ticket == i + 1 && range->span_count == i / 2 + i % 2 &&
+            range->is_settled == (i % 2 == 1))
+            return true;
+    return false;
+}
+
+static void child_run(ft_ring *ring, push_function *push, range_function *set, _Atomic uint64_t *returned) {
     static ft_span spans[PUSHES];
     for (uint64_t i = 0; i < PUSHES; i++)
         span_fill(&spans[i], i, CONTENT_BYTES);
@@ -62,16 +90,19 @@ static void child_run(ft_ring *ring, push_function *push, _Atomic uint64_t *retu
         const char *text = texts[i % STRTAB_TEXTS];
         ft_ring_set_string(ring, &spans[i], FT_STR_PROVIDER, text, strlen(text));
         push(ring, &spans[i]);
+        range_note(ring, set, i);
         atomic_store(returned, i + 1);
     }
     _exit(0);
 }
 
-/* Recovery, as of a dead owner's file: nothing else will be written, so what is unfinished stays so. */
+/* Recovery of a copy, as of a dead owner's file. */
 typedef struct {
-    ft_ring ring;
+    const void *file;
+    size_t file_bytes;
+    ft_recovered dead;
     ft_batch batch;
-    uint64_t violations, points;
+    uint64_t violations, points, ranges;
 } recovery;
 
 static bool record_is_whole(const recovery *at, size_t i, uint64_t ticket) {
@@ -81,28 +112,42 @@ static bool record_is_whole(const recovery *at, size_t i, uint64_t ticket) {
     return record_matches(record, ticket) && !(record->flags & FT_FLAG_CONTENT_LOST) &&
            record->content_length == CONTENT_BYTES &&
            content_matches(at->batch.content + record->content_position, CONTENT_BYTES, ticket) &&
-           ft_strtab_get(at->ring.header, record->strings[FT_STR_PROVIDER], &text, &length) &&
+           ft_strtab_get(at->dead.ring.header, record->strings[FT_STR_PROVIDER], &text, &length) &&
            length == strlen(wanted) && !memcmp(text, wanted, length);
 }
 
-static void recover(recovery *at, uint64_t returned) {
-    ft_reader reader;
+static void ranges_check(recovery *at) {
+    ft_recovered_range ranges[FT_RANGES];
+    size_t count = ft_recovered_ranges(&at->dead, ranges);
+    at->violations += count > 1 || (count == 1 && !range_was_noted(&ranges[0]));
+    at->ranges += count;
+}
+
+static void records_check(recovery *at, uint64_t returned) {
     bool delivered[PUSHES] = {false};
-    uint64_t head = ring_head(&at->ring), oldest = head > SLOTS ? head - SLOTS : 0;
-    ft_reader_init(&reader, &at->ring);
-    for (int64_t round = 0; reader.next != head; round++) {
-        at->violations += !ft_reader_read(&reader, &at->batch, PUSHES, SIZE_MAX, round * FT_STEP_OVER_NS);
-        at->violations += !ledger_holds(&reader);
-        for (size_t i = 0; i < at->batch.count; i++) {
-            uint64_t ticket = at->batch.tickets[i];
-            at->violations += ticket < oldest || ticket >= head || !record_is_whole(at, i, ticket);
-            delivered[ticket % PUSHES] = true;
-        }
+    uint64_t head = at->dead.head, oldest = head > SLOTS ? head - SLOTS : 0;
+    const ft_reader_counters *counters = &at->dead.reader.counters;
+    at->violations += !ft_reader_read_dead(&at->dead.reader, &at->batch, PUSHES, SIZE_MAX, head);
+    at->violations += at->dead.reader.next != head || counters->delivered + counters->lost + counters->torn != head;
+    for (size_t i = 0; i < at->batch.count; i++) {
+        uint64_t ticket = at->batch.tickets[i];
+        at->violations += ticket < oldest || ticket >= head || !record_is_whole(at, i, ticket);
+        delivered[ticket % PUSHES] = true;
     }
     for (uint64_t ticket = oldest; ticket < returned; ticket++)
         at->violations += !delivered[ticket];
     at->violations += returned > head;
+}
+
+static void recover(recovery *at, uint64_t returned) {
     at->points++;
+    if (ft_recovered_open(&at->dead, at->file, at->file_bytes) != FT_RECOVERED_OPEN) {
+        at->violations++;
+        return;
+    }
+    records_check(at, returned);
+    ranges_check(at);
+    ft_recovered_close(&at->dead);
 }
 
 static void *shared_page(void) {
@@ -127,24 +172,19 @@ static bool child_step(pid_t child, recovery *at, const _Atomic uint64_t *return
     return false;
 }
 
-static bool run(push_function *push, recovery *at) {
+static bool run(push_function *push, range_function *set, recovery *at) {
     ft_ring writer;
     int fd = memfd_create("fasttrace-step", 0);
     _Atomic uint64_t *returned = shared_page();
     if (fd < 0 || ftruncate(fd, 1 << 20))
         return false;
     ring_open(&writer, fd, SLOTS, ARENA_BYTES, 0);
-    size_t bytes = (size_t)writer.header->file_bytes;
-    void *second = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    *at = (recovery){.violations = 0};
-    if (second == MAP_FAILED || !ft_ring_init(&at->ring, second))
-        return false;
+    *at = (recovery){.file = (void *)writer.header, .file_bytes = (size_t)writer.header->file_bytes};
     pid_t child = fork();
     if (child == 0)
-        child_run(&writer, push, returned);
+        child_run(&writer, push, set, returned);
     bool is_traced = child_step(child, at, returned);
     ft_batch_clear(&at->batch);
-    ring_close(&at->ring);
     ring_close(&writer);
     munmap((void *)returned, 4096);
     close(fd);
@@ -155,15 +195,18 @@ int main(void) {
     const struct {
         const char *name;
         push_function *push;
-    } mutants[] = {{"commit first", push_commit_first},
-                   {"ticket last", push_ticket_last},
-                   {"content last", push_content_last}};
+        range_function *set;
+    } mutants[] = {{"commit first", push_commit_first, ft_region_set_range},
+                   {"ticket last", push_ticket_last, ft_region_set_range},
+                   {"content last", push_content_last, ft_region_set_range},
+                   {"range in place", push_real, range_in_place}};
     recovery at;
-    bool is_sound = run(push_real, &at) && at.violations == 0 && at.points > PUSHES * 100;
+    bool is_sound = run(push_real, ft_region_set_range, &at) && at.violations == 0 && at.points > PUSHES * 100 &&
+                    at.ranges > at.points / 2;
     printf("%s single step: %llu crash points, %llu violations; mutants:", is_sound ? "ok" : "VIOLATION",
            (unsigned long long)at.points, (unsigned long long)at.violations);
     for (size_t i = 0; i < sizeof mutants / sizeof *mutants; i++) {
-        bool is_caught = run(mutants[i].push, &at) && at.violations > 0;
+        bool is_caught = run(mutants[i].push, mutants[i].set, &at) && at.violations > 0;
         printf("%s %s %s (%llu)", i ? "," : "", mutants[i].name, is_caught ? "caught" : "NOT CAUGHT",
                (unsigned long long)at.violations);
         is_sound &= is_caught;

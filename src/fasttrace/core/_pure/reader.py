@@ -135,7 +135,7 @@ class Reader:
         if sequence == committed and self._words[word] == committed:
             self._deliver(batch, ticket, record)
             return True
-        if sequence != committed and (committed - sequence) & MASK64 < HALF64:
+        if sequence != committed and (committed - sequence) & MASK64 <= HALF64:
             return False
         self.lost += 1
         return True
