@@ -12,9 +12,9 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from dead_rings import SMALL, DeadRing, Found, everything, put_word, recover, word
 from hypothesis import given
 from hypothesis import strategies as st
-from recovery import SMALL, DeadRing, Found, everything, put_word, recover, word
 from twins import CORES, NATIVE, PURE, examples, refuse
 
 from fasttrace.core._api import RingShape

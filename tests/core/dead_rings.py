@@ -29,7 +29,7 @@ class Call(NamedTuple):
     trace: tuple[int, int] = (1, 2)
     parent: int = 0
     start_unix_ns: int = START_UNIX_NS
-    strings: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    strings: tuple[int, ...] = (0, 0, 0, 0, 0)
     port: int = 0
     kind: int = 1
     is_stream: int = 0
@@ -67,6 +67,12 @@ def put_call(data: bytearray, at: int, call: Call) -> None:
     layout.INFLIGHT.pack_into(data, at + 8, *ids, *call.strings, call.port, call.kind, call.is_stream)
 
 
+def index_of(data: bytes, text: str) -> int:
+    """Of a text in the string table."""
+    entry = len(text.encode()).to_bytes(2, "little") + text.encode()
+    return (data.index(entry, layout.HEADER_BYTES) - layout.HEADER_BYTES) // 8
+
+
 def put_word(data: bytearray, at: int, value: int) -> None:
     data[at : at + 8] = (value & layout.MASK64).to_bytes(8, "little")
 
@@ -102,8 +108,10 @@ def everything(core: Any, shape: RingShape = SMALL) -> bytearray:
     dead.ring.set_range(5, BatchRange(tickets[5], tickets[7], 2, True))
     dead.ring.acknowledge(tickets[4])
     known = dead.contexts[-1]
+    texts = ("chat", "chat é0", "openai", "gpt-4o", "chat é1")  # the last stands for a host
+    strings = tuple(index_of(dead.path.read_bytes(), text) for text in texts)
     calls = (
-        Call(0xA1, 1_000_000, strings=(1, 3, 5, 7, 2), port=8080, is_stream=1),
+        Call(0xA1, 1_000_000, strings=strings, port=8080, is_stream=1),
         Call(int(known.span_id, 16), 2_000_000),
         Call(0xA3, 3_000_000, state=2),
         Call(0xA4, -5, kind=200),
