@@ -221,6 +221,23 @@ def test_valid_json_is_kept(value: Any) -> None:
     assert verdicts("output", [data]) == [strict(data)]
 
 
+def test_content_named_by_every_slot_is_not_copied_for_ever() -> None:
+    """One block of half the arena, named by each of 16 slots: four arenas of it are looked at, and no more."""
+    dead = DeadRing(NATIVE, SMALL._replace(slots=16))
+    dead.record(output=b'"%s"' % (b"x" * 2032))
+    for _ in range(15):
+        dead.record()
+    data, slot = dead.file(), dead.offsets.slots + 8
+    whole = layout.RECORD.unpack_from(data, slot)
+    assert whole[layout.CONTENT_LENGTH] == 2042
+    for at in range(slot + 256, slot + 16 * 256, 256):
+        values = layout.RECORD.unpack_from(data, at)
+        layout.RECORD.pack_into(data, at, *values[: layout.CONTENT_POSITION], *whole[layout.CONTENT_POSITION :])
+    found = same(data)
+    assert ["output" in span for span in spans(found)] == [True] * 8 + [False] * 8
+    assert found.counters[5] == 8
+
+
 def test_hostile_texts_become_valid_json_in_both() -> None:
     """The writer's own clipping is gone round: the bytes are put into the file."""
     dead = DeadRing(NATIVE, SMALL)

@@ -236,6 +236,28 @@ static void content_that_is_no_json_is_lost_and_the_numbers_stay(void) {
     bury();
 }
 
+/* Each of 16 slots names the same block, of half the arena. */
+static void content_named_again_and_again_is_not_copied_for_ever(void) {
+    static const unsigned char block[2048];
+    ft_record record;
+    ring_open(&ring, -1, 16, 4096, first);
+    EXPECT(ft_content_write(&ring, &record, block, sizeof block));
+    for (uint64_t key = 0; key < 16; key++) {
+        record_fill(&record, key);
+        record.content_length = sizeof block;
+        record.content_crc = ft_crc32(block, sizeof block);
+        uint64_t ticket = atomic_fetch_add(&ring.header->head, 1);
+        EXPECT(ft_slot_claim(slot_of(ticket), ticket));
+        ft_slot_store(slot_of(ticket), &record);
+        ft_slot_commit(slot_of(ticket), ticket);
+    }
+    die();
+    EXPECT(read_until(dead.head) == 16 && batch.content_length == FT_RECOVERED_ARENAS * 4096);
+    EXPECT(dead.reader.counters.content_lost == 8 && !(batch.records[7].flags & FT_FLAG_CONTENT_LOST));
+    EXPECT(batch.records[8].flags & FT_FLAG_CONTENT_LOST);
+    bury();
+}
+
 static void the_end_of_the_string_table_is_made_one(void) {
     const uint64_t lies[] = {0, 1, 9, 4095, 4096, 5000, UINT64_MAX};
     for (int i = 0; i < 7; i++) {
@@ -465,6 +487,7 @@ int main(void) {
         an_acknowledged_ticket_beyond_the_head_is_not_believed();
         flags_that_no_writer_sets_are_ignored();
         content_that_is_no_json_is_lost_and_the_numbers_stay();
+        content_named_again_and_again_is_not_copied_for_ever();
         the_end_of_the_string_table_is_made_one();
         sound_ranges_come_by_their_tickets();
         ranges_that_cannot_be_are_none();
