@@ -111,26 +111,12 @@ size_t ft_recovered_resource(const ft_recovered *recovered, const char **members
 
 /* ---- calls in the air ---- */
 
-static const ft_inflight_slot *inflight_of(const ft_recovered *recovered) {
-    const ft_header *header = recovered->ring.header;
-    return (const ft_inflight_slot *)(const void *)((const char *)header + header->inflight_offset);
-}
-
-static bool is_in_the_air(const ft_inflight_slot *slot) {
-    return (atomic_load_explicit(&slot->state, memory_order_relaxed) & 1) && slot->span_id != 0 &&
-           (slot->trace_hi | slot->trace_lo) != 0;
-}
-
-static int64_t last_sign_ns(const ft_recovered *recovered, size_t *calls) {
-    const ft_inflight_slot *slots = inflight_of(recovered);
-    int64_t last_ns = atomic_load_explicit(&recovered->ring.header->alive_ns, memory_order_relaxed);
-    *calls = 0;
-    for (uint64_t i = 0; i < recovered->ring.header->inflight_count; i++) {
-        if (!is_in_the_air(&slots[i]))
-            continue;
-        ++*calls;
-        last_ns = slots[i].start_ns > last_ns ? slots[i].start_ns : last_ns;
-    }
+static int64_t last_sign_ns(const ft_header *header) {
+    int64_t last_ns = atomic_load_explicit(&header->alive_ns, memory_order_relaxed);
+    ft_inflight_call call;
+    for (uint64_t i = 0; i < header->inflight_count; i++)
+        if (ft_inflight_load(header, i, &call) && call.start_ns > last_ns)
+            last_ns = call.start_ns;
     return last_ns;
 }
 
@@ -154,55 +140,30 @@ static size_t ids_of_slots(const ft_recovered *recovered, uint64_t *ids) {
     return count;
 }
 
-static uint64_t ran_ns(const ft_inflight_slot *slot, int64_t last_ns) {
-    uint64_t ran = (uint64_t)last_ns - (uint64_t)slot->start_ns;
-    return ran < FT_ABORTED_MAX_NS ? ran : FT_ABORTED_MAX_NS;
-}
-
-static void record_abort(ft_record *record, const ft_inflight_slot *slot, int64_t last_ns) {
-    *record = (ft_record){
-        .trace_hi = slot->trace_hi,
-        .trace_lo = slot->trace_lo,
-        .span_id = slot->span_id,
-        .parent_span_id = slot->parent_span_id,
-        .start_unix_ns = slot->start_unix_ns,
-        .duration_ns = ran_ns(slot, last_ns),
-        .present = slot->server_port ? UINT64_C(1) << FT_SERVER_PORT : 0,
-        .kind = slot->kind,
-        .status = FT_STATUS_ABORTED,
-        .server_port = slot->server_port,
-        .flags = slot->is_stream ? FT_FLAG_STREAM : 0,
-    };
-    record->strings[FT_STR_OPERATION] = slot->strings[0];
-    record->strings[FT_STR_NAME] = slot->strings[1];
-    record->strings[FT_STR_PROVIDER] = slot->strings[2];
-    record->strings[FT_STR_MODEL_ID] = slot->strings[3];
-    record->strings[FT_STR_SERVER_ADDRESS] = slot->strings[4];
-}
-
-static void batch_fill(const ft_recovered *recovered, ft_batch *batch, const uint64_t *ids, size_t id_count,
-                       int64_t last_ns) {
-    const ft_inflight_slot *slots = inflight_of(recovered);
-    for (uint64_t i = 0; i < recovered->ring.header->inflight_count; i++) {
-        const ft_inflight_slot *slot = &slots[i];
-        if (!is_in_the_air(slot) || bsearch(&slot->span_id, ids, id_count, sizeof *ids, ids_compare))
+/* A call whose span is in the ring ended: its owner died before it could say so in the table. */
+static void ended_leave_out(ft_batch *batch, const uint64_t *ids, size_t id_count) {
+    size_t kept = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        ft_record *record = &batch->records[i];
+        if (bsearch(&record->span_id, ids, id_count, sizeof *ids, ids_compare))
             continue;
-        batch->tickets[batch->count] = recovered->head + batch->count;
-        record_abort(&batch->records[batch->count++], slot, last_ns);
+        if (record->duration_ns > FT_ABORTED_MAX_NS)
+            record->duration_ns = FT_ABORTED_MAX_NS;
+        batch->records[kept++] = *record;
     }
+    batch->count = kept;
 }
 
 bool ft_recovered_aborted(const ft_recovered *recovered, ft_batch *batch) {
-    size_t calls;
-    int64_t last_ns = last_sign_ns(recovered, &calls);
+    const ft_header *header = recovered->ring.header;
     uint64_t *ids = malloc((size_t)(recovered->ring.slot_mask + 1) * sizeof *ids);
-    batch->count = 0;
-    batch->content_length = 0;
-    bool has_memory = ids && ft_batch_reserve(batch, calls);
+    bool has_memory = ids && ft_inflight_read(header, batch, last_sign_ns(header));
     if (has_memory)
-        batch_fill(recovered, batch, ids, ids_of_slots(recovered, ids), last_ns);
+        ended_leave_out(batch, ids, ids_of_slots(recovered, ids));
+    else
+        batch->count = batch->content_length = 0;
     free(ids);
-    batch->first_ticket = batch->count ? batch->tickets[0] : 0;
+    batch->first_ticket = batch->count ? recovered->head : 0;
     batch->next_ticket = recovered->head + batch->count;
     return has_memory;
 }

@@ -20,7 +20,8 @@
 #include <stdint.h>
 
 #define FT_REGION_MAGIC UINT64_C(0x31474e4952545446) /* "FTTRING1" as bytes, little-endian */
-enum { FT_REGION_VERSION = 1, FT_HEADER_BYTES = 4096, FT_INFLIGHT_SLOT_BYTES = 128, FT_DROP_REASONS = 16 };
+enum { FT_REGION_VERSION = 1, FT_HEADER_BYTES = 4096, FT_DROP_REASONS = 16 };
+enum { FT_INFLIGHT_SLOT_BYTES = 128, FT_INFLIGHT_MAX = 1 << 20 };
 
 /* Why a span, or a part of one, was not kept. Counters in the header: they survive the process. */
 typedef enum {

@@ -29,6 +29,8 @@
 #ifndef FASTTRACE_RING_H
 #define FASTTRACE_RING_H
 
+#include "ids.h"
+#include "inflight.h"
 #include "region.h"
 #include "slot.h"
 #include "span.h"
@@ -37,20 +39,27 @@
 _Static_assert(FT_SLOT_WORDS == FT_RECORD_WORDS, "a slot holds a record");
 _Static_assert(sizeof(ft_slot) == FT_SLOT_BYTES, "four cache lines");
 
-typedef struct {
+struct ft_ring {
     ft_header *header;
     ft_slot *slots;
     uint64_t slot_mask;
     _Atomic uint64_t *arena; /* 8-byte words */
     uint64_t arena_mask;     /* in bytes */
     ft_strtab strtab;
-} ft_ring;
+    ft_inflight inflight;
+    uint64_t process; /* number of the process that made it; 0: nobody's, only read here */
+    uint64_t number;  /* no other ring of this process, nor of the ones it was forked from, has the same */
+};
 
 /* FT_PUSHED_WAKE: this ticket completed a quarter of the ring, wake the exporter. */
 typedef enum { FT_PUSH_DROPPED, FT_PUSHED, FT_PUSHED_WAKE } ft_push_result;
 
 /* Build the process-local parts over a formatted region. */
 bool ft_ring_init(ft_ring *ring, ft_header *region);
+/* This process made the ring: it alone writes to it, and forks of it are seen from now on. False when out of memory. */
+bool ft_ring_own(ft_ring *ring);
+/* Is this the process that made the ring, and no fork child of it? */
+static inline bool ft_ring_is_own(const ft_ring *ring) { return ring->process && ring->process == ft_fork_process(); }
 /* Content to the arena, record to a slot. Wait-free, any thread, async-signal-safe. */
 ft_push_result ft_ring_push(ft_ring *ring, ft_span *span);
 /* Set a string of the record: an index in the string table, or a content field when the table is full. Clips. */
@@ -67,6 +76,8 @@ typedef struct {
     uint64_t next_ticket;   /* acknowledge this once the batch is settled: everything below was passed */
 } ft_batch;
 void ft_batch_clear(ft_batch *batch);
+/* Room for so many records and tickets; false when out of memory. */
+bool ft_batch_reserve(ft_batch *batch, size_t capacity);
 
 typedef struct {
     uint64_t delivered; /* records copied out */
@@ -96,6 +107,11 @@ void ft_reader_init(ft_reader *reader, ft_ring *ring);
 #define FT_STEP_OVER_NS INT64_C(50000000)
 bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);
+
+/* The calls that are in the air, as records of status aborted into an empty batch, with tickets from head on; each ran
+ * until `until_ns`, monotonic. The region may be in use, or a dead process's, valid as ft_region_valid says and nothing
+ * more. Any thread; false when out of memory. */
+bool ft_inflight_read(const ft_header *region, ft_batch *batch, int64_t until_ns);
 
 /* Room for so many records in all; false when out of memory. */
 bool ft_batch_reserve(ft_batch *batch, size_t capacity);

@@ -45,7 +45,8 @@ static void push_some(ft_ring *ring, uint64_t key) {
 static void inflight_fill(ft_ring *ring) {
     ft_inflight_slot *slots = (ft_inflight_slot *)(void *)((char *)ring->header + ring->header->inflight_offset);
     for (unsigned i = 0; i < 3; i++) {
-        slots[i] = (ft_inflight_slot){.trace_lo = 1, .span_id = 90 + i, .start_ns = 1000 * i, .strings = {1, 2, 3, 4}};
+        ft_inflight_call call = {.trace_lo = 1, .span_id = 90 + i, .start_ns = 1000 * i, .strings = {1, 2, 3, 4}};
+        memcpy((void *)slots[i].words, &call, sizeof call);
         atomic_store(&slots[i].state, i + 1);
     }
 }

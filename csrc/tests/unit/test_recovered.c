@@ -389,13 +389,18 @@ static ft_inflight_slot *inflight(unsigned i) {
     return (ft_inflight_slot *)(void *)((char *)ring.header + ring.header->inflight_offset) + i;
 }
 
+static void call_put(unsigned i, const ft_inflight_call *call) {
+    memcpy((void *)inflight(i)->words, call, sizeof *call);
+    atomic_store(&inflight(i)->state, 1);
+}
+
+static ft_inflight_call call_from(uint64_t span_id, int64_t start_ns) {
+    return (ft_inflight_call){.trace_lo = 1, .span_id = span_id, .start_ns = start_ns, .kind = FT_KIND_LLM};
+}
+
 static void call_begin(unsigned i, uint64_t span_id, int64_t start_ns) {
-    ft_inflight_slot *slot = inflight(i);
-    slot->trace_lo = 1;
-    slot->span_id = span_id;
-    slot->start_ns = start_ns;
-    slot->kind = FT_KIND_LLM;
-    atomic_store(&slot->state, 1);
+    ft_inflight_call call = call_from(span_id, start_ns);
+    call_put(i, &call);
 }
 
 static size_t aborted(void) {
@@ -407,13 +412,14 @@ static size_t aborted(void) {
 static void calls_in_the_air_are_spans_from_the_head_on(void) {
     live(3);
     uint16_t model = ft_strtab_intern(&ring.strtab, "m", 1);
-    call_begin(1, 77, 1000);
+    ft_inflight_call call = call_from(77, 1000);
+    call.strings[3] = model;
+    call.server_port = 8080;
+    call.is_stream = 1;
+    call.parent_span_id = 5;
+    call.start_unix_ns = 6;
+    call_put(1, &call);
     call_begin(2, 78, 5000);
-    inflight(1)->strings[3] = model;
-    inflight(1)->server_port = 8080;
-    inflight(1)->is_stream = 1;
-    inflight(1)->parent_span_id = 5;
-    inflight(1)->start_unix_ns = 6;
     ft_region_beat(ring.header, 4000);
     die();
     EXPECT(aborted() == 2 && batch.tickets[0] == dead.head && batch.tickets[1] == dead.head + 1);
@@ -432,8 +438,9 @@ static void calls_without_identity_or_with_a_record_are_left_out(void) {
     record_fill(&record, 4);
     call_begin(0, record.span_id, 1);
     call_begin(1, 0, 1);
-    call_begin(2, 79, 1);
-    inflight(2)->trace_lo = 0;
+    ft_inflight_call call = call_from(79, 1);
+    call.trace_lo = 0;
+    call_put(2, &call);
     call_begin(3, 80, 1);
     atomic_store(&inflight(3)->state, 2);
     die();
@@ -466,7 +473,7 @@ static void durations_are_never_negative_and_at_most_ten_years(void) {
     ft_region_beat(ring.header, INT64_MIN);
     die();
     EXPECT(aborted() == 3 && batch.records[0].duration_ns == 0 && batch.records[2].duration_ns == 9);
-    EXPECT(batch.records[1].duration_ns == (uint64_t)FT_ABORTED_MAX_NS);
+    EXPECT(batch.records[1].duration_ns == FT_ABORTED_MAX_NS);
     bury();
 }
 

@@ -27,7 +27,7 @@ class RingShape(NamedTuple):
     slots: int = 8192
     arena_bytes: int = 2 << 20
     strtab_bytes: int = 64 << 10
-    inflight: int = 256
+    inflight: int = 4096
     first_ticket: int = 0
 
 

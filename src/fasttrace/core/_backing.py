@@ -225,7 +225,8 @@ def _allocate_halving(fd: int, shape: RingShape, region_bytes: Callable[[RingSha
             os.ftruncate(fd, 0)
             if shape.slots // 2 < SLOTS_MIN:
                 raise
-        shape = shape._replace(slots=shape.slots // 2, arena_bytes=max(shape.arena_bytes // 2, ARENA_MIN_BYTES))
+        arena_bytes = max(shape.arena_bytes // 2, ARENA_MIN_BYTES)
+        shape = shape._replace(slots=shape.slots // 2, arena_bytes=arena_bytes, inflight=shape.inflight // 2)
 
 
 def _allocate(fd: int, size: int) -> None:

@@ -50,10 +50,12 @@ cdef extern from "fasttrace/ring.h" nogil:
     ctypedef struct ft_reader:
         ft_reader_counters counters
     bint ft_ring_init(ft_ring *ring, ft_header *region)
+    bint ft_ring_own(ft_ring *ring)
     void ft_batch_clear(ft_batch *batch)
     void ft_reader_init(ft_reader *reader, ft_ring *ring)
     bint ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns)
     void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket)
+    bint ft_inflight_read(const ft_header *region, ft_batch *batch, int64_t until_ns)
 
     bint ft_reader_read_dead(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, uint64_t limit_ticket)
     void ft_reader_skip(ft_reader *reader, uint64_t next_ticket)
@@ -100,9 +102,6 @@ cdef extern from "fasttrace/ndjson.h" nogil:
                        size_t *length)
     bint ft_ndjson_write(ft_buf *buf, const ft_batch *batch, const ft_header *region, const char *resource, size_t length)
 
-cdef extern from "fasttrace/ids.h" nogil:
-    bint ft_fork_arm()
-
 cdef extern from "fasttrace/clock.h" nogil:
     int64_t ft_clock_monotonic_ns()
     int64_t ft_clock_unix_ns()
@@ -139,6 +138,9 @@ cdef extern from "recorder.h":
     bint ft_recorder_set_price_version(ft_recorder *recorder, const char *version, size_t length)
     bint ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns,
                             uint64_t duration_ns, object fields) except? False
+    int64_t ft_recorder_enter(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, int64_t start_ns,
+                              object kind, object name) except? -1
+    void ft_recorder_leave(ft_recorder *recorder, int64_t place)
 
 cdef extern from "types.h":
     bint ft_types_ready(object current, object clean, object render_param, object report) except False

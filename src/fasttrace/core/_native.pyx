@@ -133,10 +133,9 @@ cdef class Ring(Region):
             raise OSError(errno, os.strerror(errno))
         # Freed by nobody: a daemon thread may push until the process is gone.
         self.native = <ft_ring *>calloc(1, sizeof(ft_ring))
-        if self.native == NULL or not ft_ring_init(self.native, header):
+        if self.native == NULL or not ft_ring_init(self.native, header) or not ft_ring_own(self.native):
             raise MemoryError("ring")
         ft_reader_init(&self.reader, self.native)
-        ft_fork_arm()
         self.shape = shape
 
     def read(self, size_t max_spans, size_t max_bytes):
@@ -186,6 +185,16 @@ cdef class Ring(Region):
         first_ticket, next_ticket, span_count = batch_range.first_ticket, batch_range.next_ticket, batch_range.span_count
         state = FT_RANGE_SETTLED if batch_range.is_settled else FT_RANGE_OPEN
         ft_region_set_range(self.native.header, <unsigned>index, state, first_ticket, next_ticket, span_count)
+
+    def aborted(self):
+        """The calls that are in the air now, as spans of status `aborted`; tickets from the head on."""
+        cdef Batch batch = Batch.__new__(Batch, self)
+        cdef bint is_read
+        with nogil:
+            is_read = ft_inflight_read(self.native.header, &batch.native, ft_clock_monotonic_ns())
+        if not is_read:
+            raise MemoryError("batch")
+        return batch
 
 
 @cython.final
@@ -504,3 +513,13 @@ cdef class Recorder:
             raise TypeError("record() takes a SpanContext of the native core")
         members = fields if isinstance(fields, dict) else dict(fields)
         return ft_recorder_record(&self.native, <const ft_context *><void *>context, start_unix_ns, duration_ns, members)
+
+    def enter(self, context, int64_t start_unix_ns, int64_t start_ns, kind, name):
+        """A span made by hand is in the air: its place in the in-flight table, for `leave`; -1 without one."""
+        if not ft_is_context(context):
+            raise TypeError("enter() takes a SpanContext of the native core")
+        return ft_recorder_enter(&self.native, <const ft_context *><void *>context, start_unix_ns, start_ns, kind, name)
+
+    def leave(self, int64_t place):
+        """It was recorded, or never will be. A place of another ring or process is left alone."""
+        ft_recorder_leave(&self.native, place)

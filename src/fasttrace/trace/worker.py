@@ -269,10 +269,10 @@ class Worker:
         if is_stopping:
             self._finish(delivery)
             waiters = list(self._waiters)
-        has_more = not is_stopping and self._replay(delivery, waiters)
+        again_s = FOREVER if is_stopping else self._replay(delivery, waiters)
         self._answer(waiters)
-        if not has_more and not is_stopping and not self._waiters:
-            self._rest(self._next_tick_s - time.monotonic())
+        if not is_stopping and not self._waiters:
+            self._rest(min(self._next_tick_s - time.monotonic(), again_s))
 
     def _is_ending(self) -> bool:
         return self._stop_deadline_s != FOREVER
@@ -373,7 +373,8 @@ class Worker:
         body = spans.encode(recorder.prices, recorder.price_version, self._setup.resource)
         self._is_all_imported = True
         batch_id = f"{self._writers[-1]}:{spans.first_ticket}:{spans.count}"
-        return EncodedBatch(batch_id, compress(body, self._encoding), self._encoding, spans.count)
+        encoding = self._encoding if self._exporter is None else self._exporter.encoding
+        return EncodedBatch(batch_id, compress(body, encoding), encoding, spans.count)
 
     def _price(self, provider: str, model: str) -> None:
         """Put a model's price into the table, for this batch and every later call."""
@@ -388,21 +389,27 @@ class Worker:
 
     # ---- the spool ----
 
-    def _replay(self, delivery: Delivery, waiters: list[Waiter]) -> bool:
-        """Send a segment; while somebody waits, all that this process spooled. Whether it is worth going on."""
+    def _replay(self, delivery: Delivery, waiters: list[Waiter]) -> float:
+        """Send a segment; while somebody waits, all that this process spooled. Seconds until it is worth going on."""
         while not self._backlog:
-            has_more, left = delivery.replay()
+            again_s, left = delivery.replay()
             self._in_hand += sum(piece.span_count for piece in left if piece.writer in self._writers)
             self._backlog += left
             is_awaited = waiters and delivery.tally.spooled and time.monotonic() < waiters[-1].deadline_s
-            if not has_more or not is_awaited or self._is_batch_due(0):
-                return has_more
-        return False
+            if again_s is None:
+                return FOREVER
+            if not is_awaited or self._is_batch_due(0):
+                return again_s
+        return FOREVER
 
     # ---- Patience ----
 
     def is_over(self) -> bool:
         return time.monotonic() >= self._deadline_s()
+
+    def is_awaited(self) -> bool:
+        now_s = time.monotonic()
+        return any(now_s < waiter.deadline_s for waiter in list(self._waiters))
 
     def _deadline_s(self) -> float:
         return min(self._stop_deadline_s, self._change_deadline_s)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._api import STATUSES, BatchRange, RecoveredCounters
+from .._api import BatchRange, RecoveredCounters
 from . import layout
-from .layout import MASK64, NUMBER, RECORD, SLOT_WORDS
+from .layout import MASK64, SLOT_WORDS
 from .region import Region, map_region
 
 if TYPE_CHECKING:
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 
     from .batch import Batch
 
-ABORTED = STATUSES.index("aborted") + 1
-ABORTED_MAX_NS = 3650 * 86400 * 1_000_000_000
-HAS_PORT = 1 << NUMBER["server_port"]
 SPAN_ID_AT = 1 + layout.SPAN_ID  # words of a slot: its sequence, then the record
-INFLIGHT_STRING_AT = tuple(
-    layout.FIRST_STRING + layout.RECORD_STRINGS.index("model_id" if name == "request_model" else name)
-    for name in layout.INFLIGHT_STRINGS
-)
-
-Call = tuple[int, ...]  # of the in-flight table: layout.INFLIGHT's values
 
 
 class RecoveredRing(Region):
@@ -121,29 +112,16 @@ class RecoveredRing(Region):
 
     def aborted(self) -> Batch:
         """The calls that were in the air, as spans of status `aborted`; tickets from the head on."""
-        from .batch import Batch
+        from .aborted import START_NS, aborted_calls, calls_in_the_air
 
-        calls = list(self._calls())
-        last_ns = max([self._alive_ns(), *(call[5] for call in calls)])
-        known = self._ids_of_slots()
-        batch = Batch(self)
-        for call in calls:
-            if call[2] not in known:
-                batch.add((self.head + batch.count) & MASK64, aborted_record(call, last_ns), b"", False)
-        batch.next_ticket = (self.head + batch.count) & MASK64
+        last_ns = max([self._alive_ns(), *(call[START_NS] for call in calls_in_the_air(self))])
+        batch = aborted_calls(self, last_ns, self._ids_of_slots())
         self._aborted = batch.count
         return batch
 
     def _alive_ns(self) -> int:
         unsigned: int = self.words[layout.ALIVE]
         return unsigned - (MASK64 + 1) if unsigned >= layout.HALF64 else unsigned
-
-    def _calls(self) -> Iterator[Call]:
-        for at in range(self.offsets.inflight, self.offsets.inflight + self.shape.inflight * 128, 128):
-            if self.words[at // 8] & 1:
-                call = layout.INFLIGHT.unpack_from(self.memory, at + 8)
-                if call[2] and (call[0] or call[1]):
-                    yield call
 
     def _ids_of_slots(self) -> set[int]:
         """Whole records, of whatever lap: an even sequence that a ticket left."""
@@ -153,17 +131,3 @@ class RecoveredRing(Region):
         return {
             span_id for sequence, span_id in zip(sequences, ids, strict=True) if not sequence & 1 and sequence != fresh
         }
-
-
-def aborted_record(call: Call, last_ns: int) -> bytes:
-    """The record of a call that ran until then."""
-    trace_hi, trace_lo, span_id, parent, start_unix_ns, start_ns, *strings, port, kind, is_stream = call
-    values = layout.EMPTY_RECORD[:]
-    values[:5] = trace_hi, trace_lo, span_id, parent, start_unix_ns
-    values[layout.DURATION_NS] = min(last_ns - start_ns, ABORTED_MAX_NS)
-    values[layout.PRESENT] = HAS_PORT if port else 0
-    values[layout.KIND], values[layout.STATUS], values[layout.SERVER_PORT] = kind, ABORTED, port
-    values[layout.FLAGS] = layout.FLAG_STREAM if is_stream else 0
-    for at, index in zip(INFLIGHT_STRING_AT, strings, strict=True):
-        values[at] = index
-    return RECORD.pack(*values)

@@ -96,7 +96,7 @@ class Region:
         size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
         if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
             return 0
-        if (used := self.words[layout.STRTAB_USED]) + size > limit:
+        if (used := self.words[layout.STRTAB_USED]) + size > limit or not self.may_intern():
             self.is_full = True
             return 0
         self.words[layout.STRTAB_USED] = used + size
@@ -105,6 +105,10 @@ class Region:
         self.text_of[used // 8] = text.decode("utf-8", "replace")
         self._entries[text] = used // 8
         return used // 8
+
+    def may_intern(self) -> bool:
+        """Whether the table is this process's to write to: a copy is."""
+        return True
 
     def string(self, index: int) -> bytes | None:
         """The string behind an index, None for an index that is not one."""

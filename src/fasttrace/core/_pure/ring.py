@@ -24,6 +24,7 @@ from zlib import crc32
 from .._api import RingCounters
 from . import layout
 from .context import clock_monotonic_ns, fork_mark
+from .inflight import table
 from .layout import HALF64, MASK64, SLOT_WORDS
 from .region import Region, keep_out_of_core_dumps, map_region
 
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 
     from .._api import BatchRange, RingOwner, RingShape
     from .batch import Batch
+    from .inflight import Tail
 
     Content = bytes | bytearray
 
 IS_LOCK_FREE = sys.version_info >= (3, 11) and getattr(sys, "_is_gil_enabled", lambda: True)()
 DROPPED, PUSHED, PUSHED_WAKE = 0, 1, 2
+next_number = count(1).__next__  # of rings; copied by fork
 
 
 def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner: RingOwner) -> None:
@@ -68,7 +71,9 @@ class Ring(Region):
     `push(values, content)` takes a record's values in the order of `layout.RECORD` and the tagged content, and returns
     DROPPED, PUSHED or PUSHED_WAKE (a quarter lap is full); a content length already set says that content was cut.
     `alive[0]` turns 0 in a fork child, which needs a ring of its own. `templates` is room for a call driver: values
-    prepared once per kind of call, valid for this ring only.
+    prepared once per kind of call, with the tails of its in-flight slots (plain, streamed), valid for this ring only.
+    `enter` and `leave` are the in-flight table's (inflight.py); no other ring of this process, nor of the ones it was
+    forked from, has the same `number`.
     """
 
     def __init__(self, fd: int, shape: RingShape, owner: RingOwner) -> None:
@@ -79,7 +84,9 @@ class Ring(Region):
         self.lock = None if IS_LOCK_FREE else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
-        self.templates: dict[Any, list[int]] = {}
+        self.enter, self.leave = table(self)
+        self.number = next_number()
+        self.templates: dict[Any, tuple[list[int], tuple[Tail, Tail]]] = {}
         self._reader: Any = None
 
     # ---- the consumer: one thread ----
@@ -100,6 +107,16 @@ class Ring(Region):
     def acknowledge(self, next_ticket: int) -> None:
         """Every ticket below `next_ticket` is sent or spooled: whoever recovers the file starts there."""
         self.words[layout.ACKED] = next_ticket
+
+    def aborted(self) -> Batch:
+        """The calls that are in the air now, as spans of status `aborted`; tickets from the head on. Any thread."""
+        from .aborted import aborted_calls
+
+        return aborted_calls(self, clock_monotonic_ns())
+
+    def may_intern(self) -> bool:
+        """A fork child must not write to its parent's string table."""
+        return bool(self.alive[0])
 
     # ---- for whoever may have to recover the file: the consumer's thread ----
 
