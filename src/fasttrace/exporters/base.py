@@ -68,7 +68,8 @@ class RejectedLine(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret.
+    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret. advice:
+    what to do about a pause; for a retry, the setting to look at.
 
     rejected: the lines that the collector named; unnamed: how many more it rejected without saying which.
     """

@@ -205,14 +205,18 @@ class Delivery:
                 return outcome
             delay_s = self._link.failed(outcome.retry_after_s)
             if not attempts_left or not self._patience.back_off(delay_s):
-                break
+                self._report_undelivered(outcome)
+                return None
             self.retries += 1
+        return None
+
+    def _report_undelivered(self, outcome: Outcome) -> None:
         report(
             "undelivered",
-            "the collector does not take spans (%s): the spool keeps them; see FASTTRACE_COLLECTOR_URL",
-            self.last_error,
+            "the collector does not take spans (%s): the spool keeps them; see %s",
+            outcome.reason,
+            outcome.advice or "FASTTRACE_COLLECTOR_URL",
         )
-        return None
 
     def _try(self, exporter: Exporter, piece: EncodedBatch) -> Outcome:
         outcome = self._try_once(exporter, piece)

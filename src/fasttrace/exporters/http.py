@@ -34,6 +34,7 @@ ADVICE = {
     401: "the collector refused the key: set FASTTRACE_API_KEY",
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
+AUTHORITIES = "SSL_CERT_FILE, which names the authorities that are trusted"
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
 
 
@@ -110,7 +111,8 @@ class HttpExporter:
         except UnusableEnvironment as error:
             return Outcome("pause", "environment", advice=str(error))
         except Exception as error:
-            outcome = Outcome("retry", self._text_of(error))
+            text = self._text_of(error)
+            outcome = Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
         if outcome.action == "retry":
             self._disconnect()
         return outcome

@@ -73,7 +73,7 @@ BAD_TLS: dict[str, Callable[[trustme.CA], ssl.SSLContext]] = {
 @pytest.mark.filterwarnings("ignore:.*TLSv1 is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("fault", BAD_TLS)
 def test_a09_tls_that_is_not_good_gets_no_byte_and_spans_wait(
-    open_shipment: Open, authority: trustme.CA, fault: str
+    open_shipment: Open, authority: trustme.CA, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     bad = TlsServer(BAD_TLS[fault](authority))
     shipment = open_shipment(f"https://127.0.0.1:{bad.port}/api/ingest", api_key="s3cret", max_retries=2)
@@ -82,6 +82,8 @@ def test_a09_tls_that_is_not_good_gets_no_byte_and_spans_wait(
     assert (bad.connections, bad.received) == (3, b"")
     assert shipment.delivery.tally.spooled == 10
     assert shipment.delivery.last_error.startswith("ConnectError")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "fasttrace"]
+    assert ("FASTTRACE_COLLECTOR_URL" if fault == "tls 1.0" else "SSL_CERT_FILE") in line
     shipment.check_ledger()
 
 
