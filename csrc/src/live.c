@@ -18,6 +18,14 @@ void ft_region_set_resource(ft_header *region, const char *members, size_t lengt
     atomic_store_explicit(&region->resource_length, length, memory_order_release);
 }
 
+void ft_region_set_redaction(ft_header *region, bool has_redaction) {
+    atomic_store_explicit(&region->has_redaction, has_redaction, memory_order_release);
+}
+
+bool ft_region_has_redaction(const ft_header *region) {
+    return atomic_load_explicit(&region->has_redaction, memory_order_acquire) != 0;
+}
+
 static bool names_the_same(const ft_range *range, uint64_t first_ticket, uint64_t next_ticket, uint64_t span_count) {
     return atomic_load_explicit(&range->first_ticket, memory_order_relaxed) == first_ticket &&
            atomic_load_explicit(&range->next_ticket, memory_order_relaxed) == next_ticket &&

@@ -18,6 +18,7 @@ from fasttrace.exporters.spool import Spool
 from fasttrace.trace.encoder import Encoder
 from fasttrace.trace.processor import no_prices
 from fasttrace.trace.recovery import Adopted, Recovery
+from fasttrace.trace.redaction import Failures, Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +69,17 @@ def wait_for(is_so: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def adopt_all(core: Any, rings: Path, keep: Callable[[EncodedBatch, int], bool], batch_size: int = 1000) -> Adopted:
+def adopt_all(
+    core: Any,
+    rings: Path,
+    keep: Callable[[EncodedBatch, int], bool],
+    batch_size: int = 1000,
+    redaction: Redaction | None = None,
+) -> Adopted:
     config = load({}, {"ring_dir": str(rings), "batch_size": batch_size})[0]
-    recovery = Recovery(core, Encoder(core.Recorder(lambda: None), no_prices), config, keep)
+    encoder = Encoder(core.Recorder(lambda: None), no_prices)
+    encoder.redaction = redaction
+    recovery = Recovery(core, encoder, config, keep)
     while recovery.step():
         continue
     recovery.close()
@@ -183,6 +192,30 @@ def test_calls_in_the_air_come_last_as_aborted(core: Any, rings: Path) -> None:
     assert span["name"] == "chat gpt-4o"
     assert 0 <= span["duration_ms"] < 60_000
     assert "cost_usd" not in span
+
+
+def test_texts_that_their_own_process_would_have_redacted_stay_behind(core: Any, rings: Path) -> None:
+    dead = DeadProcess(core, rings)
+    dead.ring.has_redaction = True
+    dead.record(1, error_message="what only its own hook knows to hide", attributes=b'{"name":"Ann"}', input_tokens=3)
+    dead.die()
+    kept = Kept()
+    adopt_all(core, rings, kept)
+    (span,) = map(json.loads, kept.batches[0].lines())
+    assert {"error_message", "attributes"}.isdisjoint(span)
+    assert (span["span_id"], span["input_tokens"]) == (dead.ids[0], 3)
+
+
+def test_a_redaction_here_is_applied_to_what_is_found(core: Any, rings: Path) -> None:
+    dead = DeadProcess(core, rings)
+    dead.ring.has_redaction = True
+    dead.record(1, error_message="Ann called")
+    dead.die()
+    kept = Kept()
+    hook = Redaction(lambda field, value: value.replace("Ann", "A."), Failures())
+    adopt_all(core, rings, kept, redaction=hook)
+    (span,) = map(json.loads, kept.batches[0].lines())
+    assert span["error_message"] == "A. called"
 
 
 # ---- interruptions

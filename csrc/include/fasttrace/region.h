@@ -70,11 +70,13 @@ typedef struct {
     _Alignas(128) ft_range ranges[FT_RANGES];   /* 1024 */
     _Atomic uint64_t resource_length;           /* 1280 stored last, with release; 0: none */
     char resource[FT_RESOURCE_MAX];             /* 1288 JSON members that each span of this process carries */
+    _Atomic uint64_t has_redaction;             /* 3336 not 0: the user's own redaction is still to be applied */
 } ft_header;
 _Static_assert(offsetof(ft_header, head) == 256 && offsetof(ft_header, acked) == 384 &&
                    offsetof(ft_header, arena_head) == 512 && offsetof(ft_header, strtab_used) == 640 &&
                    offsetof(ft_header, dropped) == 768 && offsetof(ft_header, alive_ns) == 896 &&
-                   offsetof(ft_header, ranges) == 1024 && offsetof(ft_header, resource) == 1288,
+                   offsetof(ft_header, ranges) == 1024 && offsetof(ft_header, resource) == 1288 &&
+                   offsetof(ft_header, has_redaction) == 3336,
                "the pure twin and recovery read this layout");
 _Static_assert(sizeof(ft_header) <= FT_HEADER_BYTES, "the header fits its page");
 
@@ -110,6 +112,9 @@ bool ft_region_valid(const ft_header *region, uint64_t mapped_bytes);
 void ft_region_beat(ft_header *region, int64_t now_ns);
 /* JSON members without braces; more than FT_RESOURCE_MAX bytes are left out. */
 void ft_region_set_resource(ft_header *region, const char *members, size_t length);
+/* Whether the process redacts by a function of its user's before anything leaves it: who recovers has none like it. */
+void ft_region_set_redaction(ft_header *region, bool has_redaction);
+bool ft_region_has_redaction(const ft_header *region);
 /* One of the FT_RANGES ranges. Where only the state differs from what is there, nothing else is touched. */
 void ft_region_set_range(ft_header *region, unsigned index, ft_range_state state, uint64_t first_ticket,
                          uint64_t next_ticket, uint64_t span_count);

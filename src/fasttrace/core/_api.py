@@ -295,6 +295,12 @@ if TYPE_CHECKING:
         def set_resource(self, resource: bytes) -> None:
             """JSON members that recovery gives each span; more than 2,048 bytes of them are left out."""
 
+        @property
+        def has_redaction(self) -> bool:
+            """In the header: whether the user's own redaction is still to be applied to what is in the ring."""
+
+        @has_redaction.setter
+        def has_redaction(self, has_redaction: bool) -> None: ...
         def set_range(self, index: int, batch_range: BatchRange | None) -> None:
             """Write one of the header's 8 ranges, or clear it. One thread: the consumer's."""
 
@@ -307,7 +313,8 @@ if TYPE_CHECKING:
         `data` is the whole file; ValueError that says why it is not the ring of a process, UnusedRing where nothing was
         ever recorded in it. Everything is bounded by the file's size. `ranges` are the valid ones beyond the
         acknowledged ticket, by first ticket; `acknowledged` is the oldest ticket of the last lap where the header's
-        is beyond the head, and `resource` is empty where the header's is no JSON. Tickets are compared modulo 2^64; one
+        is beyond the head, and `resource` is empty where the header's is no JSON. has_redaction: its owner's user had
+        a redaction of their own, which is still to be applied. Tickets are compared modulo 2^64; one
         behind what was read, or beyond the head, stands for what is nearest.
         """
 
@@ -317,6 +324,7 @@ if TYPE_CHECKING:
         ranges: list[BatchRange]
         acknowledged: int
         head: int
+        has_redaction: bool
 
         def __init__(self, data: bytes | bytearray | memoryview) -> None: ...
         def read(self, max_spans: int, max_bytes: int, until_ticket: int | None = None) -> Batch:

@@ -24,6 +24,8 @@ cdef extern from "fasttrace/region.h" nogil:
     enum: FT_RANGES
     void ft_region_beat(ft_header *region, int64_t now_ns)
     void ft_region_set_resource(ft_header *region, const char *members, size_t length)
+    void ft_region_set_redaction(ft_header *region, bint has_redaction)
+    bint ft_region_has_redaction(const ft_header *region)
     void ft_region_set_range(ft_header *region, unsigned index, ft_range_state state, uint64_t first_ticket,
                              uint64_t next_ticket, uint64_t span_count)
     void ft_region_clear_range(ft_header *region, unsigned index)

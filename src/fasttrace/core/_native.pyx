@@ -194,6 +194,15 @@ cdef class Ring(Region):
         """JSON members that recovery gives each span; more than 2,048 bytes of them are left out."""
         ft_region_set_resource(self.native.header, resource, len(resource))
 
+    @property
+    def has_redaction(self):
+        """Whether the user's own redaction is still to be applied to what is in here."""
+        return ft_region_has_redaction(self.native.header)
+
+    @has_redaction.setter
+    def has_redaction(self, bint has_redaction):
+        ft_region_set_redaction(self.native.header, has_redaction)
+
     def set_range(self, uint64_t index, batch_range):
         """Write one of the header's ranges, or clear it for None. One thread: the consumer's."""
         cdef uint64_t first_ticket, next_ticket, span_count
@@ -265,6 +274,11 @@ cdef class RecoveredRing(Region):
 
     def __dealloc__(self):
         ft_recovered_close(&self.recovered)
+
+    @property
+    def has_redaction(self):
+        """Whether its owner's user had a redaction that is still to be applied."""
+        return ft_region_has_redaction(self.native.header)
 
     @property
     def acknowledged(self):

@@ -9,7 +9,8 @@ limits stand in the header: an open one is made again as it was (its collector m
 passed over. The calls that were in the air come last, as spans of status `aborted`.
 
 What a span says of its process (service, tenant, ...) is in the ring's header too, so that it is told as the owner
-would have told it. A file that cannot be read as a ring is set aside, under a name that says so.
+would have told it. So is whether its user had a redaction (`init(redact=...)`): whoever has none leaves the texts out.
+A file that cannot be read as a ring is set aside, under a name that says so.
 
 Runs on the exporter thread a batch at a time, between its own batches, or all at once in a command.
 """
@@ -136,7 +137,7 @@ class Recovery:
         return None
 
     def _encoded(self, ring: RecoveredRing, spans: Batch) -> tuple[EncodedBatch, int]:
-        batch = self._encoder.encode(spans, ring.owner.writer_id.hex(), ring.resource)
+        batch = self._encoder.encode(spans, ring.owner.writer_id.hex(), ring.resource, ring.has_redaction)
         return batch, started_unix_ns(batch)
 
     def _count(self, ring: RecoveredRing, path: str) -> None:

@@ -243,6 +243,7 @@ class Worker:
 
     def _configure(self) -> None:
         self._encoder.redaction = self._setup.redaction
+        self._ring.has_redaction = self._setup.redaction is not None
         self._intake.configure(self._setup.config.batch_size, self._setup.resource)
 
     def _rest(self, timeout_s: float, fd: int = -1, writing: bool = False) -> tuple[bool, bool]:

@@ -107,6 +107,15 @@ class Region:
         self._entries[text] = used // 8
         return used // 8
 
+    @property
+    def has_redaction(self) -> bool:
+        """Whether the user's own redaction is still to be applied to what is in here."""
+        return bool(self.words[layout.HAS_REDACTION])
+
+    @has_redaction.setter
+    def has_redaction(self, has_redaction: bool) -> None:
+        self.words[layout.HAS_REDACTION] = has_redaction
+
     def may_intern(self) -> bool:
         """Whether the table is this process's to write to: a copy is."""
         return True
