@@ -97,7 +97,8 @@ class Region:
         size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
         if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
             return 0
-        if (used := self.words[layout.STRTAB_USED]) + size > limit or not self.may_intern():
+        # Between reading and raising the counter there must be no call: a thread gives the GIL away there.
+        if not self.may_intern() or (used := self.words[layout.STRTAB_USED]) + size > limit:
             self.is_full = True
             return 0
         self.words[layout.STRTAB_USED] = used + size
