@@ -44,12 +44,13 @@ static bool exponent_take(json_scan *scan) {
 }
 
 static bool number_take(json_scan *scan) {
+    const unsigned char *first = scan->at;
     take(scan, '-');
     if (!take(scan, '0') && !digits_take(scan))
         return false;
     if (take(scan, '.') && !digits_take(scan))
         return false;
-    return exponent_take(scan);
+    return exponent_take(scan) && scan->at - first <= FT_JSON_NUMBER_MAX;
 }
 
 static bool word_take(json_scan *scan, const char *word) {

@@ -61,6 +61,7 @@ void ft_reader_init_dead(ft_reader *reader, ft_ring *ring) {
     const ft_header *header = ring->header;
     ft_reader_init(reader, ring);
     reader->is_owner_dead = true;
+    reader->content_left = FT_RECOVERED_ARENAS * (ring->arena_mask + 1);
     uint64_t acked = atomic_load_explicit(&header->acked, memory_order_relaxed);
     uint64_t head = atomic_load_explicit(&header->head, memory_order_relaxed);
     bool is_sound = reader->next == acked;
@@ -83,9 +84,18 @@ static bool content_is_sound(const ft_reader *reader, const unsigned char *conte
     return !reader->is_owner_dead || ft_content_json_valid(content, length);
 }
 
+/* Of a dead process's content not more is looked at than could be there. */
+static bool content_is_affordable(ft_reader *reader, const ft_record *record) {
+    if (!reader->is_owner_dead)
+        return true;
+    bool is_affordable = record->content_length <= reader->content_left;
+    reader->content_left -= is_affordable ? record->content_length : 0;
+    return is_affordable;
+}
+
 /* Replace the record's arena position by an offset into the batch. False only when out of memory. */
 static bool content_take(ft_reader *reader, ft_batch *batch, ft_record *record) {
-    bool is_plausible = ft_content_plausible(reader->ring, record);
+    bool is_plausible = ft_content_plausible(reader->ring, record) && content_is_affordable(reader, record);
     if (is_plausible && !batch_reserve_content(batch, record->content_length))
         return false;
     unsigned char *copy = is_plausible ? batch->content + batch->content_length : NULL;
@@ -162,7 +172,8 @@ static bool pending_revisit(ft_reader *reader, read_pass *pass) {
     return true;
 }
 
-/* May the reader go past `next`, which is unfinished? Not before it has been so for a while, unless its writer is dead. */
+/* May the reader go past `next`, which is unfinished? Not before it has been so for a while, but where its writer is
+ * dead. */
 static bool step_over(ft_reader *reader, int64_t now_ns) {
     if (reader->is_owner_dead) {
         reader->counters.torn++;

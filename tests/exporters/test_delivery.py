@@ -453,6 +453,16 @@ def test_a_body_that_nobody_can_read_is_set_aside_and_counted(
     assert [path.read_bytes() for path in Path(spool.path, "corrupt").iterdir()] == [b"no zstd"]
 
 
+def test_a_span_too_deep_to_be_cut_is_set_aside_and_counted(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    deep = b'{"n":1,"input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    exporter.rule = lambda batch: Outcome("halve", "http 413") if len(b"".join(batch.lines())) > 200 else ACCEPTED
+    assert delivery.deliver(make_batch(lines=[b'{"n":0}', deep])) == []
+    assert counts(delivery) == (1, 0, 0, {"undecodable": 1})
+    assert len(list(Path(spool.path, "corrupt").iterdir())) == 1
+
+
 def test_another_encoding_is_tried_at_once_and_counts_as_a_retry(
     delivery: Delivery, exporter: Scripted, make_batch: Any
 ) -> None:

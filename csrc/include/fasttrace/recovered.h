@@ -41,8 +41,8 @@ size_t ft_recovered_ranges(const ft_recovered *recovered, ft_recovered_range ran
 /* The process's resource: one or more JSON members, or nothing. */
 size_t ft_recovered_resource(const ft_recovered *recovered, const char **members);
 
-/* The calls that were in the air, into an empty batch, with tickets from the head on: spans of status `aborted` that ran
- * until the last sign of life, at most FT_ABORTED_MAX_NS. Left out are those without an identity, and those whose span
+/* The calls that were in the air, into an empty batch, with tickets from the head on: spans of status `aborted` that
+ * ran until the last sign of life, at most FT_ABORTED_MAX_NS. Left out are those without an identity, and those whose span
  * is in a slot already. False when out of memory. */
 #define FT_ABORTED_MAX_NS (UINT64_C(3650) * 86400 * 1000000000) /* ten years: longer is a damaged file's */
 bool ft_recovered_aborted(const ft_recovered *recovered, ft_batch *batch);

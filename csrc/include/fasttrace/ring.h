@@ -97,6 +97,7 @@ typedef struct {
     size_t pending_count;
     int64_t stalled_since_ns; /* when `next` was first seen unfinished; FT_NOT_STALLED while it is not */
     bool is_owner_dead;       /* nothing will be finished any more, and no byte is to be believed */
+    uint64_t content_left;    /* of a dead process only: bytes of content that may still be looked at */
 } ft_reader;
 #define FT_NOT_STALLED INT64_MIN
 
@@ -116,6 +117,9 @@ bool ft_inflight_read(const ft_header *region, ft_batch *batch, int64_t until_ns
 bool ft_batch_reserve(ft_batch *batch, size_t capacity);
 
 /* ---- of a dead process's ring, in a private copy (recovered.h) ---- */
+/* Blocks of content do not overlap, so that all of them together are one arena; a hostile file may name one of them in
+ * every slot. So many arenas of content are looked at, whole or damaged, and records beyond go without. */
+enum { FT_RECOVERED_ARENAS = 4 };
 /* At the acknowledged ticket, or at the oldest of the last lap where that one is not to be believed. */
 void ft_reader_init_dead(ft_reader *reader, ft_ring *ring);
 /* As ft_reader_read, below `limit_ticket` (modulo 2^64; the head where that is nearer): what is unfinished is torn, a

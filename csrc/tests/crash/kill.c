@@ -1,5 +1,5 @@
-/* Random death: a process with three pushing threads is SIGKILLed at a random moment, its ring file is read through the
- * real reader. No record is torn, and none is missing whose push had returned, unless a whole lap went by since. Every
+/* Random death: a process with three pushing threads is SIGKILLed at a random moment, and its ring file is
+ * recovered. No record is torn, and none is missing whose push had returned, unless a whole lap went by since. Every
  * push is the end of a call that was in the air: each thread has the one before and the one after, whole, and none else.
  *
  *     kill [KILLS [SEED]]        the seed is printed, and repeats the moments
@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "../inflight_fixture.h"
 #include "fasttrace/clock.h"
+#include "fasttrace/recovered.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -99,12 +100,11 @@ static bool record_is_whole(const ft_batch *batch, const ft_record *record, tota
 }
 
 /* Newest number of each thread in the file; numbers of a thread must rise with their tickets. */
-static void records_recover(ft_ring *dead, uint64_t newest[THREADS], totals *sum) {
-    ft_reader reader;
+static void records_recover(ft_recovered *dead, uint64_t newest[THREADS], totals *sum) {
     ft_batch batch = {0};
-    ft_reader_init(&reader, dead);
-    for (int64_t round = 0; reader.next != ring_head(dead); round++) {
-        if (!ft_reader_read(&reader, &batch, 1000, SIZE_MAX, round * FT_STEP_OVER_NS) || !ledger_holds(&reader))
+    const ft_reader_counters *counters = &dead->reader.counters;
+    while (dead->reader.next != dead->head) {
+        if (!ft_reader_read_dead(&dead->reader, &batch, 1000, SIZE_MAX, dead->head))
             sum->torn++;
         for (size_t i = 0; i < batch.count; i++) {
             const ft_record *record = &batch.records[i];
@@ -117,16 +117,17 @@ static void records_recover(ft_ring *dead, uint64_t newest[THREADS], totals *sum
             *last = number;
         }
     }
-    sum->recovered += reader.counters.delivered;
-    sum->unfinished += reader.counters.pending;
+    sum->torn += counters->delivered + counters->lost + counters->torn != dead->head - dead->acknowledged;
+    sum->recovered += counters->delivered;
+    sum->unfinished += counters->torn;
     ft_batch_clear(&batch);
 }
 
 /* Of a thread that entered number n for sure, n or n + 1 is in the air, or both. */
-static void calls_recover(const ft_ring *dead, totals *sum) {
+static void calls_recover(const ft_recovered *dead, totals *sum) {
     ft_batch batch = {0};
     uint64_t found[THREADS] = {0};
-    sum->torn += !ft_inflight_read(dead->header, &batch, CALL_UNTIL_NS);
+    sum->torn += !ft_inflight_read(dead->ring.header, &batch, CALL_UNTIL_NS);
     for (size_t i = 0; i < batch.count; i++) {
         uint64_t key = batch.records[i].span_id, number = key & ((UINT64_C(1) << 48) - 1);
         bool is_known = key >> 48 < THREADS && call_is_whole(&batch.records[i]);
@@ -141,12 +142,14 @@ static void calls_recover(const ft_ring *dead, totals *sum) {
 }
 
 static void file_recover(int fd, totals *sum) {
-    ft_ring dead;
+    ft_recovered dead;
     uint64_t newest[THREADS] = {0};
     size_t bytes = (size_t)lseek(fd, 0, SEEK_END);
-    void *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (mapping == MAP_FAILED || !ft_region_valid(mapping, bytes) || !ft_ring_init(&dead, mapping)) {
+    void *file = malloc(bytes);
+    if (!file || pread(fd, file, bytes, 0) != (ssize_t)bytes ||
+        ft_recovered_open(&dead, file, bytes) != FT_RECOVERED_OPEN) {
         sum->torn++;
+        free(file);
         return;
     }
     records_recover(&dead, newest, sum);
@@ -154,12 +157,12 @@ static void file_recover(int fd, totals *sum) {
     for (int i = 0; i < THREADS; i++) {
         uint64_t returned = atomic_load(&notes->threads[i].returned);
         uint64_t ticket_at_least = atomic_load(&notes->threads[i].head_before[returned % 2]);
-        bool is_in_the_last_lap = ring_head(&dead) - ticket_at_least <= SLOTS;
+        bool is_in_the_last_lap = dead.head - ticket_at_least <= SLOTS;
         sum->missing += returned && is_in_the_last_lap && newest[i] < returned;
         sum->pushed += returned;
     }
-    free(dead.strtab.slots);
-    munmap(mapping, bytes);
+    ft_recovered_close(&dead);
+    free(file);
 }
 
 static void one_death(unsigned *seed, totals *sum) {

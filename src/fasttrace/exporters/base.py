@@ -54,6 +54,11 @@ class EncodedBatch(NamedTuple):
     def writer(self) -> str:
         return self.batch_id.partition(":")[0]
 
+    @property
+    def first_ticket(self) -> int:
+        """Of the batch; of a piece, that of the batch it was cut from."""
+        return int(self.batch_id.split(":")[1].partition("+")[0])
+
 
 class RejectedLine(NamedTuple):
     """A span that the collector will never take: its line in the batch, counted from 1, and why."""
@@ -63,7 +68,8 @@ class RejectedLine(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret.
+    """What came of one attempt. reason: for log and stats, like `http 503` or `ConnectError`, never a secret. advice:
+    what to do about a pause; for a retry, the setting to look at.
 
     rejected: the lines that the collector named; unnamed: how many more it rejected without saying which.
     """

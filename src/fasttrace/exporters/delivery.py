@@ -152,6 +152,13 @@ class Delivery:
         """Spool a batch, because there is no time to send it now."""
         return [] if self._to_spool(batch) else [batch]
 
+    def keep(self, batch: EncodedBatch, created_ns: int) -> bool:
+        """Have a batch of a dead process, of spans of about that time, where it is safe: in the spool, or, where that
+        does not go the exporter's way, with the exporter. False when that is not possible now."""
+        if self._exporter is not None and not self._exporter.takes_spool:
+            return not self.deliver(batch)
+        return self._spool.holds(batch.batch_id) or self._to_spool(batch, created_ns)
+
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
         pieces, left = deque([batch]), []
         refusals, is_any_accepted = 0, False
@@ -164,7 +171,10 @@ class Delivery:
             is_any_accepted |= outcome.action == "accepted"
             refusals += outcome.action == "bisect"
             is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
-            pieces.extend(self._act(piece, outcome, is_hopeless))
+            try:
+                pieces.extend(self._act(piece, outcome, is_hopeless))
+            except (ValueError, RecursionError) as error:
+                self._undecodable(piece, error)
         return left
 
     def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
@@ -176,7 +186,7 @@ class Delivery:
         if outcome.action == "halve":
             return self._shrink(piece)
         if piece.span_count > 1 and not is_hopeless:
-            return self._halves(piece)
+            return piece.halves()
         return self._rejected(piece, [RejectedLine(line, outcome.reason) for line in range(1, piece.span_count + 1)])
 
     def _attempt(self, piece: EncodedBatch) -> Outcome | None:
@@ -195,14 +205,18 @@ class Delivery:
                 return outcome
             delay_s = self._link.failed(outcome.retry_after_s)
             if not attempts_left or not self._patience.back_off(delay_s):
-                break
+                self._report_undelivered(outcome)
+                return None
             self.retries += 1
+        return None
+
+    def _report_undelivered(self, outcome: Outcome) -> None:
         report(
             "undelivered",
-            "the collector does not take spans (%s): the spool keeps them; see FASTTRACE_COLLECTOR_URL",
-            self.last_error,
+            "the collector does not take spans (%s): the spool keeps them; see %s",
+            outcome.reason,
+            outcome.advice or "FASTTRACE_COLLECTOR_URL",
         )
-        return None
 
     def _try(self, exporter: Exporter, piece: EncodedBatch) -> Outcome:
         outcome = self._try_once(exporter, piece)
@@ -247,20 +261,14 @@ class Delivery:
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
         return []
 
-    def _halves(self, piece: EncodedBatch) -> list[EncodedBatch]:
-        try:
-            return piece.halves()
-        except ValueError as error:
-            return self._undecodable(piece, error)
-
-    def _undecodable(self, piece: EncodedBatch, error: ValueError) -> list[EncodedBatch]:
+    def _undecodable(self, piece: EncodedBatch, error: Exception) -> None:
         """Neither the collector nor we can read it: kept in corrupt/ for whoever can."""
         report("undecodable", "%d spans cannot be read (%s): see %s/corrupt", piece.span_count, error, self._spool.path)
         try:
             self._spool.set_aside(piece)
         except OSError as failure:
             report("unkept", "they could not be kept: %s; see FASTTRACE_STATE_DIR", failure)
-        return self._dropped(piece, "undecodable")
+        self._dropped(piece, "undecodable")
 
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
         self._tally_of(piece).drop(reason, piece.span_count)
@@ -281,20 +289,17 @@ class Delivery:
 
     def _shrink(self, piece: EncodedBatch) -> list[EncodedBatch]:
         if piece.span_count > 1:
-            return self._halves(piece)
-        try:
-            (line,) = piece.lines()
-            smaller = without_content(line)
-        except ValueError as error:
-            return self._undecodable(piece, error)
+            return piece.halves()
+        (line,) = piece.lines()
+        smaller = without_content(line)
         if len(smaller) < len(line):
             return [piece.piece([smaller], 0)]
         report("too_large", "the collector takes no span of %d bytes: dropped", len(line))
         return self._dropped(piece, "too_large")
 
-    def _to_spool(self, piece: EncodedBatch) -> bool:
+    def _to_spool(self, piece: EncodedBatch, created_ns: int | None = None) -> bool:
         try:
-            evicted = self._spool.write(piece)
+            evicted = self._spool.write(piece, created_ns)
         except OSError as error:
             self.last_error = f"spool: {error}"
             report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)

@@ -42,8 +42,9 @@ def check_private(path: str) -> bool:
         fd = _opened(path)
     except FileNotFoundError:
         return False
-    if fd is not None:
-        os.close(fd)
+    if fd is None:
+        return os.path.isdir(path)
+    os.close(fd)
     return True
 
 

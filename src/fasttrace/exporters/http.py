@@ -13,7 +13,7 @@ read an encoding (415) is sent the next simpler one from then on. Exporter threa
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
 from fasttrace.exporters.compression import compress, decompress, usable_encoding
@@ -34,7 +34,16 @@ ADVICE = {
     401: "the collector refused the key: set FASTTRACE_API_KEY",
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
+AUTHORITIES = "SSL_CERT_FILE, which names the authorities that are trusted"
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
+
+
+class Reply(NamedTuple):
+    """A whole reply, as it came."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
 
 
 class HttpExporter:
@@ -102,18 +111,24 @@ class HttpExporter:
         except UnusableEnvironment as error:
             return Outcome("pause", "environment", advice=str(error))
         except Exception as error:
-            outcome = Outcome("retry", self._text_of(error))
+            text = self._text_of(error)
+            outcome = Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
         if outcome.action == "retry":
             self._disconnect()
         return outcome
 
-    def _posted(self, batch: EncodedBatch) -> Outcome:
+    def ask(self, batch: EncodedBatch) -> Reply:
+        """One POST and its whole reply; raises whatever goes wrong on the way."""
+        self.prepare()
         self._deadline.start(self._timeout_s)
         with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
-            body = _read_capped(reply)
+            return Reply(reply.status, reply.headers, _read_capped(reply))
+
+    def _posted(self, batch: EncodedBatch) -> Outcome:
+        reply = self.ask(batch)
         if reply.status == UNREADABLE and batch.encoding != "none":
             return self._simplified(batch)
-        return judge(reply.status, reply.headers, body, batch.span_count)
+        return judge(reply.status, reply.headers, reply.body, batch.span_count)
 
     def _text_of(self, error: Exception) -> str:
         """For log and stats; whatever an exception quotes, the key is not in it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import layout
 from .layout import FLAG_UNPRICED, PRESENT, RECORD
-from .ndjson import HAS_COST, STRING_NUMBERS, Texts, index_content
+from .ndjson import COUNT_BITS, HAS_COST, STRING_NUMBERS, Texts, index_content
 from .price import UNKNOWN, cost_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Batch:
         for model in models:
             price = prices.find(provider, model) if provider and model else None
             if price is not None and price is not UNKNOWN:
-                return cost_of(price, values)
+                return cost_of(price, without_absent_counts(values))
         return None
 
     def _names(self, position: int, values: Sequence[int]) -> list[str]:
@@ -92,3 +92,12 @@ class Batch:
     def _name(self, values: Sequence[int], at: int, texts: Texts) -> str:
         data = self._ring.string(values[at]) if values[at] else texts.get(STRING_NUMBERS[at - layout.FIRST_STRING])
         return (data or b"").decode("utf-8", "replace")
+
+
+def without_absent_counts(values: list[int]) -> list[int]:
+    """The values with a 0 for each count that is not there, whatever a recovered record holds in its place."""
+    cleared = values[:]
+    for at, bit, _ in COUNT_BITS:
+        if not values[PRESENT] & bit:
+            cleared[at] = 0
+    return cleared

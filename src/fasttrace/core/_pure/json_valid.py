@@ -1,8 +1,8 @@
 """Is a text one JSON value that may stand in a line of NDJSON as it is? The rules of csrc/src/json_valid.h.
 
 RFC 8259, and stricter: valid UTF-8; no byte below 0x20; a surrogate escaped by \\u only as half of a pair; at most 128
-containers in one another. The interpreter's own parser decides what is JSON; numbers are not made, so that none is too
-long for it. Only for content of a dead process's file: runs on the thread that recovers it.
+containers in one another, and 256 characters in a number. The interpreter's own parser decides what is JSON. Only for
+content of a dead process's file: runs on the thread that recovers it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEPTH_MAX = 128
+NUMBER_MAX_CHARACTERS = 256
 FIELD_TYPES: dict[int, type] = {
     **dict.fromkeys((NUMBER["request_params"], NUMBER["attributes"]), dict),
     NUMBER["events"]: list,
@@ -63,8 +64,13 @@ def _find_parse() -> Callable[[str], Any]:
     global _parse
     from json import JSONDecoder
 
-    _parse = JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse).decode
+    _parse = JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_refuse).decode
     return _parse
+
+
+def _number(digits: str) -> None:
+    if len(digits) > NUMBER_MAX_CHARACTERS:
+        raise ValueError("a long number")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -28,6 +28,7 @@ STEP_OVER_NS = 50_000_000
 PENDING_TICKETS = 64
 ENDING = Struct("=H20xQII")  # of a record: flags, and where its content is
 ENDING_AT = 186
+RECOVERED_ARENAS = 4  # of content are looked at in a dead process's ring, where all of it together is one
 FLAGS_OF_WRITERS = layout.FLAG_STREAM | FLAG_UNPRICED | layout.FLAG_OTHER_TIER | layout.FLAG_OTHER_RATE
 read_ending = ENDING.unpack_from
 
@@ -52,6 +53,7 @@ class Reader:
         self._slot_mask = ring.shape.slots - 1
         self._arena = ring.offsets.arena
         self._arena_bytes = ring.shape.arena_bytes
+        self._content_left = RECOVERED_ARENAS * self._arena_bytes if is_owner_dead else None
         self._copy = self._copy_slot if ring.lock is None else self._copy_slot_locked
 
     def read(self, max_spans: int, max_bytes: int, now_ns: int, until_ticket: int | None = None) -> Batch:
@@ -135,7 +137,7 @@ class Reader:
         if sequence == committed and self._words[word] == committed:
             self._deliver(batch, ticket, record)
             return True
-        if sequence != committed and (committed - sequence) & MASK64 < HALF64:
+        if sequence != committed and (committed - sequence) & MASK64 <= HALF64:
             return False
         self.lost += 1
         return True
@@ -169,6 +171,10 @@ class Reader:
         size, base, memory = self._arena_bytes, self._arena, self._memory
         if position % 8 or length > size // 2 or not (length + 7) & -8 <= self._distance(position) <= size:
             return None
+        if self._content_left is not None:
+            if length > self._content_left:
+                return None
+            self._content_left -= length
         start = base + (position & size - 1)
         content = memory[start : start + length]
         if start + length > base + size:

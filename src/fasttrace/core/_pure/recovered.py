@@ -129,7 +129,5 @@ class RecoveredRing(Region):
         fresh = 2 * self.shape.first_ticket & MASK64
         sequences, ids = self.words[first:end:SLOT_WORDS], self.words[first + SPAN_ID_AT : end : SLOT_WORDS]
         return {
-            span_id
-            for sequence, span_id in zip(sequences, ids, strict=True)
-            if not sequence & 1 and sequence != fresh
+            span_id for sequence, span_id in zip(sequences, ids, strict=True) if not sequence & 1 and sequence != fresh
         }

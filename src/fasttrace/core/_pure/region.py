@@ -95,10 +95,9 @@ class Region:
 
     def _append(self, text: bytes) -> int:
         size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
-        if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
+        if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES or not self.may_intern():
             return 0
-        # Between reading and raising the counter there must be no call: a thread gives the GIL away there.
-        if not self.may_intern() or (used := self.words[layout.STRTAB_USED]) + size > limit:
+        if (used := self.words[layout.STRTAB_USED]) + size > limit:  # from here to the store: no call
             self.is_full = True
             return 0
         self.words[layout.STRTAB_USED] = used + size
