@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
-from fasttrace.trace import fork
+from fasttrace.trace import fork, interrupt
 from fasttrace.trace.resource import resource_members
 from fasttrace.trace.stats import FlushResult, Stats, added
 from fasttrace.trace.wakeup import original
@@ -215,10 +215,13 @@ class Processor:
             return self._result(FlushResult())
 
     def _at_exit(self) -> None:
+        is_interrupted = interrupt.is_ending()
         try:
             self.shutdown()
         except Exception:
             report("exit", "the end of the process met an error of ours", exc_info=True)
+        if is_interrupted:
+            interrupt.is_ending_again()
 
     # ---- fork ----
 
