@@ -7,6 +7,7 @@ before and after, by one append each.
 from __future__ import annotations
 
 import json
+import logging  # noqa: F401 -- as whoever calls a provider has
 import os
 import sys
 import threading

@@ -80,8 +80,9 @@ class Host:
     def run(self, script: str, exit_code: int = 0, errors: bool = False, **settings: str) -> list[Any]:
         return self.finish(self.start(script, **settings), exit_code, errors)
 
-    def settle(self, *others: Collector, dropped: int = 0, aborted: int = 0) -> Counter[str]:
-        return self.ledger.settle(self.collector, *others, dropped=dropped, aborted=aborted)
+    def settle(self, *others: Collector, **balance: Any) -> Counter[str]:
+        """See Ledger.settle."""
+        return self.ledger.settle(self.collector, *others, **balance)
 
     def close(self) -> None:
         """End what a failed test left running, by its own process group."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fasttrace.exporters.compression import decompress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from collector import Collector
@@ -80,18 +80,18 @@ class Ledger:
 
     # ---- the balance ----
 
-    def settle(self, *collectors: Collector, dropped: int = 0, aborted: int = 0) -> Counter[str]:
+    def settle(
+        self, *collectors: Collector, dropped: int = 0, aborted: int = 0, beside: Collection[str] = ()
+    ) -> Counter[str]:
         """Hold the tickets against the places. `dropped`: how many the application's own counters gave up;
-        `aborted`: how many calls that never returned may be at a collector. Returns how many spans are where."""
+        `aborted`: how many calls that never returned may be at a collector; `beside`: names of spans without a ticket.
+        Returns how many tickets are where."""
         delivered = [span for collector in collectors for batch in collector.accepted() for span in batch.spans]
         assert repeated(span["span_id"] for span in delivered) == [], "in two batches"
-        places = {
-            "collector": delivered,
-            "spool": list(self.spooled()),
-            "rejected": list(self.rejected()),
-            "ring": list(self.in_rings()),
+        places = {"collector": delivered, "spool": self.spooled(), "rejected": self.rejected(), "ring": self.in_rings()}
+        found = {
+            place: {ticket_of(span) for span in spans if span["name"] not in beside} for place, spans in places.items()
         }
-        found = {place: {ticket_of(span) for span in spans} for place, spans in places.items()}
         everywhere = set().union(*found.values())
         begun, returned = set(self.begun), set(self.returned)
         lost, unfinished = returned - everywhere, everywhere - returned

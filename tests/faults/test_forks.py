@@ -42,7 +42,7 @@ def test_b05_forks_while_other_threads_record(host: Host, rounds: Rounds) -> Non
 over = threading.Event()
 def background():
     while not over.wait(0.0005): record(1, "parent")
-threads = [threading.Thread(target=background) for _ in range(2)]
+threads = [threading.Thread(target=background, daemon=True) for _ in range(2)]
 for thread in threads: thread.start()
 for _ in range({count}): child({LEAVE})
 over.set()
@@ -97,7 +97,7 @@ import subprocess
 over = threading.Event()
 def background():
     while not over.wait(0.0005): record()
-thread = threading.Thread(target=background); thread.start()
+thread = threading.Thread(target=background, daemon=True); thread.start()
 for _ in range(10):
     os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0)
     subprocess.run(["/bin/true"], check=True, close_fds=False)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RESTART_INTERVAL_S = 30.0
 WAIT_MAX_S = 86_400.0
+HOLD_OPENING_S = 10.0
 
 
 def no_prices(provider: str, model: str) -> Price | None:
@@ -55,6 +56,7 @@ class Processor:
         self._exporter = exporter
         self._is_down = False
         self._begin()
+        fork.watch_opening(self)
         atexit.register(self._at_exit)
 
     def _tell_recorder(self) -> None:
@@ -68,6 +70,7 @@ class Processor:
         """The state of a process that has recorded nothing."""
         self._pid = os.getpid()
         self._lock: Any = original("_thread", "RLock")()
+        self._opening: Any = original("_thread", "RLock")()  # held while a thread opens the ring
         self._worker: Worker | None = None
         self._past = Stats()
         self._writers: list[str] = []
@@ -88,7 +91,8 @@ class Processor:
                 return
             self._is_starting = True
             try:
-                self._open()
+                with self._opening:
+                    self._open()
             except Exception as error:
                 self._next_start_s = time.monotonic() + RESTART_INTERVAL_S
                 report("start", "no ring, spans are not recorded: %s", error, exc_info=True)
@@ -230,10 +234,13 @@ class Processor:
         if self._pid != os.getpid():
             self.forget_parent()
 
-    def hold_still(self) -> Any:
+    def hold_opening(self) -> Any:
         """Before a fork: see fork.py."""
-        worker = self._worker
-        return worker.hold_still() if worker is not None else None
+        return self._opening if self._opening.acquire(timeout=HOLD_OPENING_S) else None
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._worker
 
     def forget_parent(self) -> None:
         """In a fork child: let go of the parent's ring, thread and files, count from zero."""
