@@ -104,9 +104,14 @@ class Processor:
         owner = new_owner()
         backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
         backing, ring = self._map(backing, owner)
-        self._writers = [*self._writers, owner.writer_id.hex()]
-        setup = self._setup()
-        self._worker = worker = Worker(setup, self.recorder, ring, backing, self._writers, self._resolve_price)
+        writers = [*self._writers, owner.writer_id.hex()]
+        try:
+            worker = Worker(self._setup(), self.recorder, ring, backing, writers, self._resolve_price)
+        except BaseException:
+            backing.remove()
+            backing.close()
+            raise
+        self._worker, self._writers = worker, writers
         self.recorder.wake_fd = worker.wakeup.fd
         self.recorder.ring = ring
         worker.start()
