@@ -73,8 +73,8 @@ class Host:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
             raise AssertionError(f"the application hangs; it said {out!r}, and {err!r}") from None
-        assert process.returncode == exit_code, err
-        assert "fasttrace" not in err if errors else err == ""
+        assert process.returncode == exit_code, (process.returncode, out, err)
+        assert "fasttrace" not in err if errors else err == "", err
         return [json.loads(line) for line in out.splitlines()]
 
     def run(self, script: str, exit_code: int = 0, errors: bool = False, **settings: str) -> list[Any]:
