@@ -1,6 +1,7 @@
 """How long a process takes to end when its collector is gone and its ring is full, beyond its shutdown timeout.
 
-The collector takes connections and never answers, which is the slowest way to be gone. The spans in the ring go to the spool.
+The collector takes connections and never answers, which is the slowest way to be gone. The ring's spans go to the
+spool.
 """
 
 from __future__ import annotations

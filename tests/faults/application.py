@@ -23,8 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    *("PROCESSOR", "call", "chat_client", "child", "core", "fasttrace", "note", "os", "record", "say", "stats"),
-    *("sys", "ticketed", "threading", "time", "wait_until"),
+    "PROCESSOR",
+    "call",
+    "chat_client",
+    "child",
+    "core",
+    "fasttrace",
+    "note",
+    "os",
+    "record",
+    "say",
+    "stats",
+    "sys",
+    "threading",
+    "ticketed",
+    "time",
+    "wait_until",
 ]
 
 FIELDS = {"kind": "llm", "operation": "chat", "provider": "openai", "model_id": "gpt-4o-mini", "status": "success"}

@@ -17,9 +17,10 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from host import Host  # noqa: E402
+
 from collector import Collector  # noqa: E402
 from fasttrace.cli.loopback import Provider  # noqa: E402
-from host import Host  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

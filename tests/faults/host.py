@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger import Ledger
+
 import fasttrace
 from fasttrace.cli.loopback import KEY
-from ledger import Ledger
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -1,8 +1,9 @@
 """Where every span of an application is, by what the application itself wrote down.
 
 Before each call the application notes a ticket in a file, and notes it again when the call returned. Both are single
-appends, so that they outlive the process as they are. A call that returned is somewhere: at the collector, in the spool,
-in a ring's file, rejected, or dropped and counted. What was never begun is nowhere, and nothing is in two batches.
+appends, so that they outlive the process as they are. A call that returned is somewhere: at the collector, in the
+spool, in a ring's file, rejected, or dropped and counted. What was never begun is nowhere, and nothing is in two
+batches.
 """
 
 from __future__ import annotations
@@ -96,10 +97,11 @@ class Ledger:
         begun, returned = set(self.begun), set(self.returned)
         lost, unfinished = returned - everywhere, everywhere - returned
         counts = Counter({place: len(tickets) for place, tickets in found.items()})
-        print(f"ledger: begun {len(begun)}, returned {len(returned)}, {dict(counts)}, dropped {dropped}, lost {len(lost)}")
-        assert everywhere <= begun, "spans of no call"
-        assert len(lost) == dropped
-        assert not aborted or len(unfinished) <= aborted
+        made = f"begun {len(begun)}, returned {len(returned)}"
+        print(f"ledger: {made}, {dict(counts)}, dropped {dropped}, lost {len(lost)}")
+        assert everywhere <= begun, sorted(everywhere - begun)[:20]
+        assert len(lost) == dropped, sorted(lost)[:20]
+        assert len(unfinished) <= aborted, sorted(unfinished)[:20]
         return counts
 
 

@@ -7,15 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-
 from host import said
 from recovery import needs_recovery, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from collector import Collector
     from host import Host
+
+    from collector import Collector
 
     Rounds = Callable[[int, int], int]
 

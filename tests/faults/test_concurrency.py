@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from collector import Collector
     from host import Host
+
+    from collector import Collector
 
     Rounds = Callable[[int, int], int]
 
@@ -103,7 +104,8 @@ class Injected:
             except BaseException as error:
                 act = lambda error=error: steps.throw(error)
 class Other(BaseException): pass
-KINDS = [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, TimeoutError, ValueError, MemoryError, Other]
+KINDS = [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, TimeoutError, ValueError, MemoryError]
+KINDS += [Other]
 def causes(error):
     while error is not None:
         yield error
@@ -173,10 +175,11 @@ ours = openai.OpenAI(max_retries=0)
 claude = anthropic.Anthropic(base_url=url, api_key=key, max_retries=0)
 gemini = genai.Client(api_key=key, http_options={"base_url": url})
 messages = [{"role": "user", "content": "Where is order A-1042?"}]
+claudes = {"model": "claude-3-5-haiku-latest", "max_tokens": 99, "messages": messages}
 OPEN = {
     "openai": lambda: ours.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=True),
-    "anthropic": lambda: claude.messages.create(model="claude-3-5-haiku-latest", max_tokens=99, messages=messages, stream=True),
-    "google": lambda: gemini.models.generate_content_stream(model="gemini-2.0-flash", contents="Where is order A-1042?"),
+    "anthropic": lambda: claude.messages.create(**claudes, stream=True),
+    "google": lambda: gemini.models.generate_content_stream(model="gemini-2.0-flash", contents="Where?"),
 }
 def abandon(stream): next(iter(stream))
 def never(stream): pass

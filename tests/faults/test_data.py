@@ -11,11 +11,10 @@ from collector import rejecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from host import Host
 
     from collector import Collector
-    from fasttrace.cli.loopback import Provider
-    from host import Host
 
     Rounds = Callable[[int, int], int]
 
@@ -100,7 +99,8 @@ def test_d01_what_is_huge_is_cut_and_takes_no_memory(
 
 TEXTS = """
 EVIL = ["\\ud800", "a\\udfffb", "\\0nul", "\\ufeffbom", "\\u202ertl", "\\U0001f600" * 3, "e\\u0301", "\\x7f\\x1b[31m",
-        "line\\u2028sep\\u2029", '"quoted\\\\"', "", " ", "x" * 300, "\\U0001f600" * 200, "\\ufffe\\uffff", "\\ud83d\\ude00"]
+        "line\\u2028sep\\u2029", '"quoted\\\\"', "",
+        " ", "x" * 300, "\\U0001f600" * 200, "\\ufffe\\uffff", "\\ud83d\\ude00"]
 for number, text in enumerate(EVIL):
     with fasttrace.span(text or "empty", attributes={text: text, "list": [text, text]}): pass
     answers.body = json.dumps(completion(text=text, system_fingerprint=text, service_tier=text)).encode()

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from collector import Silent
 from host import WATCHDOG_S, said
 from recovery import needs_recovery, recover
+
+from collector import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from collector import Collector
     from host import Host
+
+    from collector import Collector
 
     Rounds = Callable[[int, int], int]
 

@@ -7,12 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-
 from recovery import needs_recovery, recover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from host import Host
 

@@ -16,8 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from collector import Collector
     from host import Host
+
+    from collector import Collector
 
     Rounds = Callable[[int, int], int]
 
@@ -32,7 +33,8 @@ SHIFTED_CLOCK = """
 static long shift_s;
 void shift_clock(long seconds) { shift_s = seconds; }
 int clock_gettime(clockid_t id, struct timespec *now) {
-    int (*real)(clockid_t, struct timespec *) = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int (*real)(clockid_t, struct timespec *);
+    *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
     int answer = real(id, now);
     if (id == CLOCK_REALTIME) now->tv_sec += shift_s;
     return answer;

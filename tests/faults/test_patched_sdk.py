@@ -10,8 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from collector import Collector
     from host import Host
+
+    from collector import Collector
 
     Rounds = Callable[[int, int], int]
 
@@ -95,15 +96,16 @@ chance = random.Random({seed})
 def junk(depth=0):
     "Something like a reply, or a part of one."
     kinds = [
-        lambda: None, lambda: -1, lambda: 2**70, lambda: float("nan"), lambda: "text", lambda: b"bytes", lambda: object(),
+        lambda: None, lambda: -1, lambda: 2**70, lambda: float("nan"), lambda: "text", lambda: b"bytes", object,
         lambda: MagicMock(), lambda: NonCallableMock(), lambda: True, lambda: [junk(depth + 1) for _ in range(2)],
         lambda: dict(like(depth + 1)), lambda: SimpleNamespace(**dict(like(depth + 1))),
         lambda: ChatCompletion.model_construct(**dict(like(depth + 1))),
     ]
     return chance.choice(kinds[:10] if depth > 2 else kinds)()
 def like(depth):
-    for name in ("id", "model", "usage", "choices", "service_tier", "prompt_tokens", "completion_tokens", "finish_reason",
-                 "message", "prompt_tokens_details", "cached_tokens", "total_tokens", "error", "output", "new_field"):
+    for name in ("id", "model", "usage", "choices", "service_tier", "prompt_tokens", "completion_tokens",
+                 "finish_reason", "message", "prompt_tokens_details", "cached_tokens", "total_tokens", "error",
+                 "output", "new_field"):
         if chance.random() < 0.7: yield name, junk(depth)
 answers = []
 SyncAPIClient.request = lambda self, *args, **kwargs: answers[-1]

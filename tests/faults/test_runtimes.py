@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from host import HERE, SOURCES, WATCHDOG_S
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ for worker in workers: worker.join()
 @pytest.mark.parametrize("library", PATCHES)
 def test_c09_the_exporter_runs_while_greenlets_compute(host: Host, library: str, order: str) -> None:
     pytest.importorskip(library)
-    patch = PATCHES[library]
-    script = f"{patch}\nfrom application import *\n{BUSY}" if order == "before" else f"from application import *\n{patch}\n{BUSY}"
+    first = [PATCHES[library], "from application import *"]
+    script = "\n".join([*(first if order == "before" else reversed(first)), BUSY])
     host.finish(host.start("", sys.executable, "-W", "ignore", "-c", script))
     assert host.settle()["collector"] == 161
 

@@ -1,4 +1,4 @@
-"""Row B7: gunicorn and its workers, which fork, are recycled after some requests, and are aborted when they are stuck."""
+"""Row B7: gunicorn and its workers, which fork, are recycled after some requests, and aborted when they are stuck."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-
 from host import WATCHDOG_S
 
 if TYPE_CHECKING:
