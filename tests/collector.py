@@ -3,13 +3,15 @@
 `Collector()` accepts everything. `collector.script` holds what the next requests get instead, first in first out:
 
     Reply(503)                                     a status, with headers and a body if the test wants them
+    Late(0.5)                                      an answer that takes its time
     Silent()                                       never answers, until the collector closes
     Drip(b"HTTP/1.1 200 OK\\r\\n...", 0.01)          a byte at a time
     Raw(b"garbage")                                these bytes, then the connection is closed
     Reset()                                        RST instead of an answer
 
 `collector.rule` answers when the script is empty. `collector.gate` is an Event that every request waits for before it
-is answered (set at first). Everything received is kept in `batches`, in order, whatever the answer was.
+is answered (set at first). Where `collector.key` is set, another key gets a 401. Everything received is kept in
+`batches`, in order, whatever the answer was; `most_in_flight` tells how many requests there were at one time.
 """
 
 from __future__ import annotations
@@ -50,6 +52,15 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Late(NamedTuple):
+    delay_s: float
+    reply: Reply = Reply()
+
+    @property
+    def status(self) -> int:
+        return self.reply.status
+
+
 class Silent(NamedTuple):
     status: int = 0
 
@@ -78,7 +89,8 @@ class Collector:
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[Received] = []
-        self.connections = 0
+        self.key: str | None = None
+        self.connections = self.in_flight = self.most_in_flight = 0
         self.changed = threading.Condition()
         self._closing = threading.Event()
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -121,14 +133,21 @@ class Collector:
 
     # ---- what to do ----
 
-    def next_action(self, lines: list[bytes]) -> Any:
+    def next_action(self, lines: list[bytes], headers: dict[str, str]) -> Any:
         with self.changed:
+            if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
+                return Reply(401)
             return self.script.pop(0) if self.script else self.rule(lines)
 
     def keep(self, received: Received) -> None:
         with self.changed:
             self.batches.append(received)
             self.changed.notify_all()
+
+    def count_in_flight(self, change: int) -> None:
+        with self.changed:
+            self.in_flight += change
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def wait_for_close(self, timeout_s: float | None = None) -> bool:
         return self._closing.wait(timeout_s)
@@ -144,6 +163,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
     server: _Server
 
     def setup(self) -> None:
@@ -157,11 +177,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         collector = self.server.collector
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers["content-length"]))
+        length = int(headers["content-length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            return
         lines = decoded(body, headers.get("content-encoding", "none"))
-        action = collector.next_action(lines)
+        action = collector.next_action(lines, headers)
+        collector.count_in_flight(1)
         collector.keep(Received(self.path, headers, body, lines, action.status))
         collector.gate.wait(WAIT_S)
+        if isinstance(action, Late):
+            collector.wait_for_close(action.delay_s)
+            action = action.reply
+        collector.count_in_flight(-1)
         _ACTIONS[type(action)](self, action, lines)
 
     def reply(self, action: Reply, lines: list[bytes]) -> None:

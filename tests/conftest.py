@@ -8,11 +8,16 @@ import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# The process under test records only where a test says so, and leaves nothing in anybody's home.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import environment  # noqa: F401 - rings of tests lie apart
+
+# The process under test records only where a test says so, and leaves nothing in anybody's home or shared memory.
 os.environ.setdefault("FASTTRACE_AUTO_INSTRUMENT", "false")
 
 from fasttrace.core._api import CURRENT, RingOwner, RingShape

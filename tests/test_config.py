@@ -29,6 +29,7 @@ GOOD = {
     "max_retries": ("0", 0),
     "shutdown_timeout": ("0", 0.0),
     "compression": ("gzip", "gzip"),
+    "trust_env": ("yes", True),
     "ring_dir": ("/x/ring", "/x/ring"),
     "state_dir": ("/x/state", "/x/state"),
     "spool_max_bytes": ("1048576", 1 << 20),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fasttrace
+from environment import inherited
 from fasttrace import config
 from fasttrace.cli.loopback import KEY, Collector, Provider
 
@@ -40,7 +40,6 @@ def test_quick_start_is_short() -> None:
 
 
 def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
-    inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
     with Provider() as provider, Collector() as collector:
         settings = {
             "OPENAI_API_KEY": KEY,
@@ -50,7 +49,7 @@ def test_quick_start_runs_and_its_spans_arrive(tmp_path: Path) -> None:
         }
         done = subprocess.run(
             [sys.executable, "-c", quick_start()],
-            env={**inherited, **settings},
+            env={**inherited("FASTTRACE_PURE"), **settings},
             capture_output=True,
             text=True,
             timeout=60,
@@ -72,13 +71,22 @@ def test_changelog_names_the_version() -> None:
     assert f"## [{fasttrace.__version__}]" in CHANGELOG
 
 
-def test_command_line_options_are_documented() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fasttrace", "demo", "--help"], capture_output=True, text=True, check=True, timeout=60
-    )
-    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+def command_help(*command: str) -> str:
+    arguments = [sys.executable, "-m", "fasttrace", *command, "--help"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("demo",), ("doctor",), *(("spool", action) for action in ("list", "show", "drain", "export", "purge"))],
+    ids=" ".join,
+)
+def test_commands_and_their_options_are_documented(command: tuple[str, ...]) -> None:
+    options = set(re.findall(r"--[a-z-]+", command_help(*command))) - {"--help"}
     assert options
     assert [option for option in options if option not in README] == []
+    assert f"fasttrace {' '.join(command)}" in README
+    assert command[-1] in command_help(*command[:-1])
 
 
 @pytest.mark.packaging

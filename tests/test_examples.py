@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from environment import inherited
 from fasttrace.cli.loopback import KEY, Collector, Provider
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ class Room:
 
     def __init__(self, provider: Provider, collector: Collector, state_dir: Path) -> None:
         self.collector = collector
-        inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
         self.environment = {
-            **inherited,
+            **inherited("FASTTRACE_PURE"),
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": provider.base_url,
             "GROQ_API_KEY": KEY,

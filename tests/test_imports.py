@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fasttrace
+from environment import inherited
 from fasttrace.cli.loopback import KEY, Provider
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ assert fasttrace.stats().recorded == 2
 
 def run(code: str, env: Mapping[str, str] | None = None, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`python -c code` with no FASTTRACE_* but those given; `path` goes before the installed package."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
+    environ = inherited()
     if path is not None:
-        inherited["PYTHONPATH"] = str(path)
+        environ["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [sys.executable, "-c", code], env={**inherited, **(env or {})}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env={**environ, **(env or {})}, capture_output=True, text=True, timeout=60
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fasttrace
+from environment import inherited
 from fasttrace import instrumentation
 from fasttrace.cli.loopback import KEY, Provider
 from fasttrace.instrumentation.registry import Patch
@@ -111,13 +112,12 @@ def test_init_goes_before_the_environment(
 ) -> None:
     pytest.importorskip("openai", reason="the openai SDK is not installed")
     core = {"FASTTRACE_PURE": os.environ["FASTTRACE_PURE"]} if "FASTTRACE_PURE" in os.environ else {}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
     ours = {"FASTTRACE_EXPORTER": "none", "FASTTRACE_STATE_DIR": str(tmp_path), **core, **variables}
     with Provider() as provider:
         theirs = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url}
         done = subprocess.run(
             [sys.executable, "-c", CALL, repr(settings)],
-            env={**inherited, **ours, **theirs},
+            env={**inherited(), **ours, **theirs},
             capture_output=True,
             text=True,
             timeout=60,

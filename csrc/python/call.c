@@ -203,6 +203,7 @@ static ft_call_answer prepare(ft_call *call, ft_target *target, asked *what) {
     call->target = target;
     call->model = call->token = NULL;
     call->context = NULL;
+    call->place = -1;
     call->is_foreign = false;
     call->ring = ft_recorder_ring(target->recorder);
     if (call->ring == NULL) return PyErr_Occurred() ? FT_CALL_RAISED : FT_CALL_PASSED;
@@ -236,6 +237,26 @@ bool ft_call_enter(ft_call *call) {
     return call->token != NULL;
 }
 
+/* From here on a crash shows it. */
+static void take_place(ft_call *call) {
+    const ft_record *record = &call->span.record;
+    const uint16_t *strings = record->strings;
+    ft_inflight_call shown = {
+        .trace_hi = record->trace_hi,
+        .trace_lo = record->trace_lo,
+        .span_id = record->span_id,
+        .parent_span_id = record->parent_span_id,
+        .start_unix_ns = record->start_unix_ns,
+        .start_ns = call->started_ns,
+        .strings = {strings[FT_STR_OPERATION], strings[FT_STR_NAME], strings[FT_STR_PROVIDER],
+                    strings[FT_STR_REQUEST_MODEL], strings[FT_STR_SERVER_ADDRESS]},
+        .server_port = record->server_port,
+        .kind = record->kind,
+        .is_stream = call->is_streamed,
+    };
+    call->place = ft_inflight_enter(call->ring, &shown);
+}
+
 bool ft_call_start(ft_call *call) {
     PyObject *parent;
     if (PyContextVar_Get(ft_python_side.current, NULL, &parent) < 0) return false;
@@ -249,10 +270,18 @@ bool ft_call_start(ft_call *call) {
     record->parent_span_id = call->context->parent_span_id;
     record->start_unix_ns = ft_clock_unix_ns();
     call->started_ns = ft_clock_monotonic_ns();
+    take_place(call);
     return true;
 }
 
+void ft_call_give_place_back(ft_call *call) {
+    if (call->place < 0) return;
+    ft_inflight_leave(call->ring, call->place);
+    call->place = -1;
+}
+
 void ft_call_clear(ft_call *call) {
+    ft_call_give_place_back(call);
     ft_span_clear(&call->span);
     Py_CLEAR(call->model);
     Py_CLEAR(call->token);

@@ -52,6 +52,7 @@ typedef struct {
     ft_context *context;
     PyObject *token; /* gives the span before this one back */
     int64_t started_ns;
+    int32_t place; /* in the ring's in-flight table, from the start to the end; -1: none */
     bool is_foreign, is_streamed;
     ft_span span;
 } ft_call;
@@ -71,6 +72,7 @@ PyObject *ft_call_succeed(ft_call *call, PyObject *reply);
 void ft_call_fail(ft_call *call); /* reads the exception that is set; it stays, or an interrupt comes on top of it */
 void ft_call_cancel(ft_call *call);
 void ft_call_clear(ft_call *call);
+void ft_call_give_place_back(ft_call *call); /* a crash does not show it any more */
 
 /* ---- the steps of an ending, for replies that end later (stream.h) ---- */
 
@@ -92,7 +94,7 @@ bool ft_call_read_reply(ft_call *call, PyObject *reply);
 /* Bytes of JSON that `reader(source, limit)` gives become `field`; what it raises is reported. False when an interrupt
  * must go on. */
 bool ft_call_capture(ft_call *call, ft_field field, PyObject *reader, PyObject *source);
-/* Push the span, with its retries; usage_source and status are settled before. */
+/* Push the span, with its retries; usage_source and status are settled before. The call is not in the air any more. */
 void ft_call_finish(ft_call *call);
 
 #endif

@@ -33,6 +33,7 @@ static void set_retries(ft_call *call) {
 void ft_call_finish(ft_call *call) {
     set_retries(call);
     ft_recorder_finish(call->target->recorder, call->ring, &call->span);
+    ft_call_give_place_back(call);
 }
 
 bool ft_call_read_reply(ft_call *call, PyObject *reply) {
@@ -66,6 +67,7 @@ void ft_call_move(ft_call *to, ft_call *from) {
     ft_span_init(&from->span);
     from->model = from->token = NULL;
     from->context = NULL;
+    from->place = -1;
 }
 
 /* ---- the endings ---- */

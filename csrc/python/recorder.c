@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "fasttrace/ids.h"
 #include "values.h"
 
 #ifndef _WIN32
@@ -10,13 +9,24 @@
 #include <unistd.h>
 #endif
 
-ft_ring *ft_recorder_ring(ft_recorder *recorder) {
+/* NULL where it is another process's: of the one that this was forked from. */
+static ft_ring *own_ring(ft_recorder *recorder) {
     ft_ring *ring = atomic_load_explicit(&recorder->ring, memory_order_acquire);
-    if (ring != NULL && !ft_fork_happened()) return ring;
+    return ring != NULL && ft_ring_is_own(ring) ? ring : NULL;
+}
+
+static ft_ring *start_ring(ft_recorder *recorder, bool *is_fine) {
     PyObject *done = PyObject_CallNoArgs(recorder->start);
     Py_XDECREF(done);
-    bool is_fine = ft_swallow();
-    ring = ft_fork_happened() ? NULL : atomic_load_explicit(&recorder->ring, memory_order_acquire);
+    *is_fine = ft_swallow();
+    return own_ring(recorder);
+}
+
+ft_ring *ft_recorder_ring(ft_recorder *recorder) {
+    bool is_fine = true;
+    ft_ring *ring = own_ring(recorder);
+    if (ring != NULL) return ring;
+    ring = start_ring(recorder, &is_fine);
     if (ring == NULL) atomic_fetch_add_explicit(&recorder->unstarted, 1, memory_order_relaxed);
     return is_fine ? ring : NULL;
 }
@@ -133,7 +143,7 @@ static void settle_models(const ft_ring *ring, ft_span *span) {
 
 /* A fork inside the call: this span is the parent's. A ring replaced meanwhile: the indices are the old ring's. */
 static bool is_current(ft_recorder *recorder, const ft_ring *ring) {
-    if (ft_fork_happened()) return false;
+    if (!ft_ring_is_own(ring)) return false;
     if (atomic_load_explicit(&recorder->ring, memory_order_acquire) == ring) return true;
     atomic_fetch_add_explicit(&recorder->unstarted, 1, memory_order_relaxed);
     return false;
@@ -146,6 +156,46 @@ bool ft_recorder_finish(ft_recorder *recorder, ft_ring *ring, ft_span *span) {
     ft_push_result result = ft_ring_push(ring, span);
     if (result == FT_PUSHED_WAKE) wake(atomic_load_explicit(&recorder->wake_fd, memory_order_relaxed));
     return result != FT_PUSH_DROPPED;
+}
+
+/* ---- spans made by hand ---- */
+
+enum { PLACE_BITS = 20 };
+_Static_assert(FT_INFLIGHT_MAX <= 1 << PLACE_BITS, "a place and its ring's number in one integer");
+
+static int64_t enter(ft_ring *ring, ft_inflight_call *call, PyObject *kind, PyObject *name) {
+    ft_span span;
+    ft_span_init(&span);
+    bool fine = ft_set_field(ring, &span, FT_KIND, kind) && ft_set_field(ring, &span, FT_OPERATION, name) &&
+                ft_set_field(ring, &span, FT_NAME, name);
+    call->kind = span.record.kind;
+    call->strings[0] = span.record.strings[FT_STR_OPERATION];
+    call->strings[1] = span.record.strings[FT_STR_NAME];
+    ft_span_clear(&span);
+    int64_t place = fine ? ft_inflight_enter(ring, call) : -1;
+    return place < 0 ? -1 : (int64_t)(ring->number << PLACE_BITS) | place;
+}
+
+/* Who finds no ring here is counted when its span is recorded. */
+int64_t ft_recorder_enter(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, int64_t start_ns,
+                          PyObject *kind, PyObject *name) {
+    bool is_fine = true;
+    ft_ring *ring = own_ring(recorder);
+    if (ring == NULL) ring = start_ring(recorder, &is_fine);
+    if (ring == NULL || !is_fine) return -1;
+    ft_inflight_call call = {.trace_hi = context->trace_hi,
+                             .trace_lo = context->trace_lo,
+                             .span_id = context->span_id,
+                             .parent_span_id = context->parent_span_id,
+                             .start_unix_ns = start_unix_ns,
+                             .start_ns = start_ns};
+    return enter(ring, &call, kind, name);
+}
+
+void ft_recorder_leave(ft_recorder *recorder, int64_t place) {
+    ft_ring *ring = own_ring(recorder);
+    if (place < 0 || ring == NULL || (uint64_t)place >> PLACE_BITS != ring->number) return;
+    ft_inflight_leave(ring, (int32_t)(place & ((1 << PLACE_BITS) - 1)));
 }
 
 bool ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, uint64_t duration_ns,

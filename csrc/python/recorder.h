@@ -69,6 +69,12 @@ ft_ring *ft_recorder_ring(ft_recorder *recorder);
 /* Settle the models, price (or flag for the exporter thread), push, wake the exporter each quarter lap. False when the
  * span was dropped: counted by the ring, or here when its ring is no longer this process's. */
 bool ft_recorder_finish(ft_recorder *recorder, ft_ring *ring, ft_span *span);
+/* A span made by hand is in the air: its place, with the ring's number, for ft_recorder_leave; -1 where there is none.
+ * -1 with an exception that is not ours to silence. */
+int64_t ft_recorder_enter(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, int64_t start_ns,
+                          PyObject *kind, PyObject *name);
+/* A place of another ring, or of another process, is left alone. */
+void ft_recorder_leave(ft_recorder *recorder, int64_t place);
 /* One finished span from Python; `fields` is a dict by wire name. False when dropped, or with an exception that is not
  * ours to silence. */
 bool ft_recorder_record(ft_recorder *recorder, const ft_context *context, int64_t start_unix_ns, uint64_t duration_ns,

@@ -67,6 +67,7 @@ ft_watch *ft_watch_new(void) {
     if (watch == NULL) return NULL;
     atomic_init(&watch->state, FT_WATCH_ENDED);
     ft_span_init(&watch->call.span);
+    watch->call.place = -1;
     return watch;
 }
 

@@ -16,6 +16,7 @@
 static _Atomic uint64_t static_words[FT_FORK_WORDS];
 static _Atomic uint64_t *_Atomic words = static_words;
 static atomic_bool is_watching;
+static _Atomic uint64_t processes; /* numbers given out so far; copied by fork, so a child counts on from its parent */
 
 _Atomic uint64_t *ft_fork_word_of(ft_fork_word which) {
     return atomic_load_explicit(&words, memory_order_acquire) + which;
@@ -65,10 +66,13 @@ bool ft_fork_watch(void) {
 
 bool ft_fork_arm(void) {
     bool is_watched = ft_fork_watch();
-    atomic_store_explicit(ft_fork_word_of(FT_FORK_WORD_PROCESS), 1, memory_order_relaxed);
+    _Atomic uint64_t *word = ft_fork_word_of(FT_FORK_WORD_PROCESS);
+    uint64_t unarmed = 0;
+    if (atomic_load_explicit(word, memory_order_relaxed))
+        return is_watched;
+    uint64_t number = atomic_fetch_add_explicit(&processes, 1, memory_order_relaxed) + 1;
+    atomic_compare_exchange_strong_explicit(word, &unarmed, number, memory_order_relaxed, memory_order_relaxed);
     return is_watched;
 }
 
-bool ft_fork_happened(void) {
-    return !atomic_load_explicit(ft_fork_word_of(FT_FORK_WORD_PROCESS), memory_order_relaxed);
-}
+uint64_t ft_fork_process(void) { return atomic_load_explicit(ft_fork_word_of(FT_FORK_WORD_PROCESS), memory_order_relaxed); }

@@ -3,6 +3,7 @@
  * one look at head, by one lap of tickets. */
 #include "fasttrace/content.h"
 #include "fasttrace/ring.h"
+#include "record_view.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@ void ft_batch_clear(ft_batch *batch) {
     *batch = (ft_batch){0};
 }
 
-static bool batch_reserve_records(ft_batch *batch, size_t capacity) {
+bool ft_batch_reserve(ft_batch *batch, size_t capacity) {
     if (capacity <= batch->capacity)
         return true;
     ft_record *records = realloc(batch->records, capacity * sizeof *records);
@@ -54,12 +55,32 @@ void ft_reader_init(ft_reader *reader, ft_ring *ring) {
     *reader = (ft_reader){.ring = ring, .next = is_sound ? acked : first, .stalled_since_ns = FT_NOT_STALLED};
 }
 
+static uint64_t lap_of(const ft_ring *ring) { return ring->slot_mask + 1; }
+
+void ft_reader_init_dead(ft_reader *reader, ft_ring *ring) {
+    const ft_header *header = ring->header;
+    ft_reader_init(reader, ring);
+    reader->is_owner_dead = true;
+    uint64_t acked = atomic_load_explicit(&header->acked, memory_order_relaxed);
+    uint64_t head = atomic_load_explicit(&header->head, memory_order_relaxed);
+    bool is_sound = reader->next == acked;
+    if (!is_sound && head - reader->next > lap_of(ring))
+        reader->next = head - lap_of(ring);
+}
+
 static ft_slot_state ticket_load(const ft_ring *ring, uint64_t ticket, ft_record *record) {
     return ft_slot_load(&ring->slots[ticket & ring->slot_mask], ticket, record);
 }
 
 static bool is_lapped(const ft_ring *ring, uint64_t ticket, uint64_t head) {
-    return head - ticket > ring->slot_mask + 1;
+    return head - ticket > lap_of(ring);
+}
+
+/* Of a dead process's record: what no writer sets, and what only a reader does. */
+enum { FLAGS_OF_WRITERS = FT_FLAG_STREAM | FT_FLAG_UNPRICED | FT_FLAG_OTHER_TIER | FT_FLAG_OTHER_RATE };
+
+static bool content_is_sound(const ft_reader *reader, const unsigned char *content, size_t length) {
+    return !reader->is_owner_dead || ft_content_json_valid(content, length);
 }
 
 /* Replace the record's arena position by an offset into the batch. False only when out of memory. */
@@ -67,7 +88,9 @@ static bool content_take(ft_reader *reader, ft_batch *batch, ft_record *record) 
     bool is_plausible = ft_content_plausible(reader->ring, record);
     if (is_plausible && !batch_reserve_content(batch, record->content_length))
         return false;
-    if (is_plausible && ft_content_read(reader->ring, record, batch->content + batch->content_length)) {
+    unsigned char *copy = is_plausible ? batch->content + batch->content_length : NULL;
+    if (is_plausible && ft_content_read(reader->ring, record, copy) &&
+        content_is_sound(reader, copy, record->content_length)) {
         record->content_position = batch->content_length;
         batch->content_length += record->content_length;
         return true;
@@ -82,6 +105,8 @@ static bool content_take(ft_reader *reader, ft_batch *batch, ft_record *record) 
 
 static bool record_deliver(ft_reader *reader, ft_batch *batch, uint64_t ticket) {
     ft_record *record = &batch->records[batch->count];
+    if (reader->is_owner_dead)
+        record->flags = (uint16_t)(record->flags & FLAGS_OF_WRITERS);
     if (!record->content_length)
         record->content_position = 0;
     else if (!content_take(reader, batch, record))
@@ -94,7 +119,8 @@ static bool record_deliver(ft_reader *reader, ft_batch *batch, uint64_t ticket) 
 typedef struct {
     ft_batch *batch;
     size_t max_spans, max_bytes;
-    uint64_t head; /* the one look of this read */
+    uint64_t head;  /* the one look of this read */
+    uint64_t limit; /* no ticket from here on; the head, but where the owner is dead */
     int64_t now_ns;
 } read_pass;
 
@@ -136,8 +162,12 @@ static bool pending_revisit(ft_reader *reader, read_pass *pass) {
     return true;
 }
 
-/* May the reader go past `next`, which is unfinished? Not before it has been so for a while. */
+/* May the reader go past `next`, which is unfinished? Not before it has been so for a while, unless its writer is dead. */
 static bool step_over(ft_reader *reader, int64_t now_ns) {
+    if (reader->is_owner_dead) {
+        reader->counters.torn++;
+        return true;
+    }
     if (reader->stalled_since_ns == FT_NOT_STALLED)
         reader->stalled_since_ns = now_ns;
     if (now_ns - reader->stalled_since_ns < FT_STEP_OVER_NS)
@@ -146,17 +176,18 @@ static bool step_over(ft_reader *reader, int64_t now_ns) {
     return true;
 }
 
-static void lapped_skip(ft_reader *reader, uint64_t head) {
-    if (!is_lapped(reader->ring, reader->next, head))
+static void lapped_skip(ft_reader *reader, const read_pass *pass) {
+    if (!is_lapped(reader->ring, reader->next, pass->head))
         return;
-    uint64_t oldest = head - (reader->ring->slot_mask + 1);
-    reader->counters.lost += oldest - reader->next;
-    reader->next = oldest;
+    uint64_t lapped = pass->head - lap_of(reader->ring) - reader->next, wanted = pass->limit - reader->next;
+    uint64_t passed = lapped < wanted ? lapped : wanted;
+    reader->counters.lost += passed;
+    reader->next += passed;
     reader->stalled_since_ns = FT_NOT_STALLED;
 }
 
 static bool unread_take(ft_reader *reader, read_pass *pass) {
-    while (reader->next != pass->head && !is_full(pass)) {
+    while (reader->next != pass->limit && !is_full(pass)) {
         ft_slot_state state = ticket_load(reader->ring, reader->next, &pass->batch->records[pass->batch->count]);
         if (state == FT_SLOT_READ && !record_deliver(reader, pass->batch, reader->next))
             return false;
@@ -170,21 +201,50 @@ static bool unread_take(ft_reader *reader, read_pass *pass) {
 }
 
 static size_t records_at_most(const ft_reader *reader, const read_pass *pass) {
-    uint64_t waiting = pass->head - reader->next + reader->pending_count;
+    uint64_t waiting = pass->limit - reader->next + reader->pending_count;
     return waiting < pass->max_spans ? (size_t)waiting : pass->max_spans;
 }
 
-bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns) {
-    read_pass pass = {.batch = batch, .max_spans = max_spans, .max_bytes = max_bytes, .now_ns = now_ns};
-    pass.head = atomic_load_explicit(&reader->ring->header->head, memory_order_acquire);
+static bool pass_run(ft_reader *reader, read_pass *pass) {
+    ft_batch *batch = pass->batch;
     batch->count = 0;
     batch->content_length = 0;
-    lapped_skip(reader, pass.head);
-    bool has_memory = batch_reserve_records(batch, records_at_most(reader, &pass)) && pending_revisit(reader, &pass) &&
-                      unread_take(reader, &pass);
+    lapped_skip(reader, pass);
+    bool has_memory = ft_batch_reserve(batch, records_at_most(reader, pass)) && pending_revisit(reader, pass) &&
+                      unread_take(reader, pass);
     batch->first_ticket = batch->count ? batch->tickets[0] : 0;
     batch->next_ticket = reader->next;
     return has_memory;
+}
+
+static uint64_t head_of(const ft_reader *reader) {
+    return atomic_load_explicit(&reader->ring->header->head, memory_order_acquire);
+}
+
+bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns) {
+    uint64_t head = head_of(reader);
+    read_pass pass = {batch, max_spans, max_bytes, .head = head, .limit = head, .now_ns = now_ns};
+    return pass_run(reader, &pass);
+}
+
+/* The ticket, if it is between the next one and the head; else the nearer of the two. */
+static uint64_t limit_of(const ft_reader *reader, uint64_t ticket) {
+    uint64_t ahead = ticket - reader->next, head = head_of(reader);
+    if (ahead <= head - reader->next)
+        return ticket;
+    return (int64_t)ahead < 0 ? reader->next : head;
+}
+
+bool ft_reader_read_dead(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes,
+                         uint64_t limit_ticket) {
+    read_pass pass = {batch, max_spans, max_bytes, .head = head_of(reader), .limit = limit_of(reader, limit_ticket)};
+    return pass_run(reader, &pass);
+}
+
+void ft_reader_skip(ft_reader *reader, uint64_t next_ticket) {
+    uint64_t limit = limit_of(reader, next_ticket);
+    reader->counters.skipped += limit - reader->next;
+    reader->next = limit;
 }
 
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket) {

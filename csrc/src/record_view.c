@@ -1,5 +1,6 @@
 /* See record_view.h. */
 #include "record_view.h"
+#include "json_valid.h"
 
 #include <string.h>
 
@@ -25,6 +26,31 @@ bool ft_record_view_next(const ft_record_view *view, size_t *at, unsigned *field
     *field = number;
     *text = (ft_text){(const char *)tag + FT_TAG_BYTES, length};
     *at += FT_TAG_BYTES + length;
+    return true;
+}
+
+static bool json_field_valid(unsigned field, const ft_text *json) {
+    switch (field) {
+    case FT_REQUEST_PARAMS:
+    case FT_ATTRIBUTES:
+        return ft_json_valid(json->data, json->length, '{');
+    case FT_EVENTS:
+        return ft_json_valid(json->data, json->length, '[');
+    case FT_INPUT:
+    case FT_OUTPUT:
+        return ft_json_valid(json->data, json->length, 0);
+    default:
+        return true;
+    }
+}
+
+bool ft_content_json_valid(const unsigned char *content, size_t length) {
+    const ft_record_view view = {.content = content, .content_length = length};
+    unsigned field;
+    ft_text text;
+    for (size_t at = 0; ft_record_view_next(&view, &at, &field, &text);)
+        if (text.length > 0 && !json_field_valid(field, &text))
+            return false;
     return true;
 }
 

@@ -29,6 +29,10 @@ void ft_record_view_init(ft_record_view *view, const ft_batch *batch, const ft_r
 /* The next tagged field of the content, from `*at` on; false at the end or at a tag that does not fit. */
 bool ft_record_view_next(const ft_record_view *view, size_t *at, unsigned *field, ft_text *text);
 
+/* Of a content block that anybody may have written: may each of its JSON fields stand in a line as it is, and is it what
+ * its field holds (objects in request_params and attributes, an array in events)? */
+bool ft_content_json_valid(const unsigned char *content, size_t length);
+
 static inline bool ft_record_view_has(const ft_record_view *view, ft_field field) { return view->has >> field & 1; }
 
 #endif

@@ -24,7 +24,6 @@ enum { PART_BYTES = 4096 };
 #define SLOT_COUNT_MAX (UINT64_C(1) << 26)
 #define ARENA_BYTES_MAX (UINT64_C(1) << 36)
 #define STRTAB_BYTES_MAX (UINT64_C(512) << 10)
-#define INFLIGHT_COUNT_MAX (UINT64_C(1) << 20)
 
 typedef struct {
     uint64_t strtab, inflight, slots, arena, end;
@@ -37,7 +36,7 @@ static bool shape_valid(const ft_region_shape *shape) {
            is_power_of_two(shape->arena_bytes) && shape->arena_bytes >= PART_BYTES &&
            shape->arena_bytes <= ARENA_BYTES_MAX && shape->strtab_bytes >= PART_BYTES &&
            shape->strtab_bytes % PART_BYTES == 0 && shape->strtab_bytes <= STRTAB_BYTES_MAX &&
-           shape->inflight_count <= INFLIGHT_COUNT_MAX;
+           shape->inflight_count <= FT_INFLIGHT_MAX;
 }
 
 static uint64_t padded(uint64_t bytes) { return (bytes + PART_BYTES - 1) / PART_BYTES * PART_BYTES; }

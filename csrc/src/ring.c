@@ -16,6 +16,17 @@ bool ft_ring_init(ft_ring *ring, ft_header *region) {
     return ft_strtab_init(&ring->strtab, region);
 }
 
+static _Atomic uint64_t rings; /* given out so far; copied by fork */
+
+bool ft_ring_own(ft_ring *ring) {
+    if (!ft_inflight_init(&ring->inflight, ring->header))
+        return false;
+    ft_fork_arm();
+    ring->number = atomic_fetch_add_explicit(&rings, 1, memory_order_relaxed) + 1;
+    ring->process = ring->strtab.process = ft_fork_process();
+    return true;
+}
+
 static void drop_count(ft_ring *ring, ft_drop reason) {
     atomic_fetch_add_explicit(&ring->header->dropped[reason], 1, memory_order_relaxed);
 }

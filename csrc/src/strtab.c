@@ -1,6 +1,7 @@
 /* Interning of repeated strings (theory in strtab.h). Intern: any thread; get: the consumer, who may
  * hold a hostile file. */
 #include "fasttrace/strtab.h"
+#include "fasttrace/ids.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,8 @@ static uint64_t text_hash(const char *text, size_t length) {
 
 /* Claim room, never past the end of the table; then write the entry: nobody knows its index yet. */
 static uint16_t entry_append(ft_strtab *table, const char *text, size_t length) {
+    if (table->process && table->process != ft_fork_process())
+        return 0;
     uint64_t bytes = (LENGTH_BYTES + length + 7) & ~UINT64_C(7);
     uint64_t limit = table->header->strtab_bytes;
     uint64_t used = atomic_load_explicit(&table->header->strtab_used, memory_order_relaxed);

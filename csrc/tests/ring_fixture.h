@@ -15,22 +15,27 @@ static inline uint64_t mix(uint64_t value) {
     return value ^ value >> 33;
 }
 
+static inline void ring_open_shape(ft_ring *ring, int fd, const ft_region_shape *shape) {
+    ft_region_owner owner = {.writer_id = "writer", .boot_id = "boot", .pid = 42};
+    ft_header *region = ft_region_create(fd, shape, &owner);
+    if (region && ft_ring_init(ring, region) && ft_ring_own(ring))
+        return;
+    perror("ring_open");
+    exit(EXIT_FAILURE);
+}
+
 static inline void ring_open(ft_ring *ring, int fd, uint64_t slots, uint64_t arena_bytes, uint64_t first_ticket) {
     ft_region_shape shape = {.slot_count = slots,
                              .arena_bytes = arena_bytes,
                              .strtab_bytes = 4096,
                              .inflight_count = 4,
                              .first_ticket = first_ticket};
-    ft_region_owner owner = {.writer_id = "writer", .boot_id = "boot", .pid = 42};
-    ft_header *region = ft_region_create(fd, &shape, &owner);
-    if (region && ft_ring_init(ring, region))
-        return;
-    perror("ring_open");
-    exit(EXIT_FAILURE);
+    ring_open_shape(ring, fd, &shape);
 }
 
 static inline void ring_close(ft_ring *ring) {
     free(ring->strtab.slots);
+    free(ring->inflight.taken);
     munmap(ring->header, ring->header->file_bytes);
 }
 

@@ -54,6 +54,7 @@ class Config(NamedTuple):
     max_retries: int = 3
     shutdown_timeout: float = 2.0
     compression: str = "zstd"
+    trust_env: bool = False
     ring_dir: str | None = None
     state_dir: str | None = None
     spool_max_bytes: int = 256 << 20
@@ -70,15 +71,19 @@ class Config(NamedTuple):
     def ring_shape(self) -> RingShape:
         """The smallest ring that holds `queue_max_size` spans; its content arena grows with it, and for content.
 
+        So does the in-flight table: half as many calls find a place there, those beyond are recorded all the same.
+
         A span's content may take half of the arena at most; where it is captured there is room for four of the largest.
         """
         wanted = min(max(self.queue_max_size, SLOTS_MIN), SLOTS_MAX)
         slots = _power_of_two(wanted)
+        inflight = slots // 2
         captured = self.capture_input + self.capture_output
         if not captured:
-            return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT)
+            return RingShape(slots=slots, arena_bytes=slots * ARENA_BYTES_A_SLOT, inflight=inflight)
         largest = _power_of_two(4 * captured * self.content_limit)
-        return RingShape(slots=slots, arena_bytes=max(slots * ARENA_BYTES_A_SLOT_WITH_CONTENT, largest))
+        arena_bytes = max(slots * ARENA_BYTES_A_SLOT_WITH_CONTENT, largest)
+        return RingShape(slots=slots, arena_bytes=arena_bytes, inflight=inflight)
 
     @property
     def capture_input(self) -> bool:
@@ -255,6 +260,7 @@ SETTINGS = (
     Setting("max_retries", whole(0, 20), "attempts after the first before a batch goes to the spool"),
     Setting("shutdown_timeout", seconds(0, 300), "seconds to deliver at exit; the spool keeps the rest"),
     Setting("compression", choice(*ENCODINGS), "`zstd`, `gzip` or `none`"),
+    Setting("trust_env", parse_switch, "`true`: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` are followed"),
     Setting("ring_dir", parse_path, "directory of the ring file (default: the user's shared memory)"),
     Setting("state_dir", parse_path, "directory of the spool (default: the XDG state directory)"),
     Setting("spool_max_bytes", whole(1 << 16, 1 << 50), "bytes the spool may take; the oldest spans go first"),

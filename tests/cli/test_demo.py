@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ import pytest
 from rich.console import Console
 
 import fasttrace
+from environment import inherited
 from fasttrace.cli import table, workload
 from fasttrace.cli.loopback import KEY, Provider
 
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`fasttrace ...` with the core of this run and no other setting."""
-    inherited = {n: v for n, v in os.environ.items() if n == "FASTTRACE_PURE" or not n.startswith("FASTTRACE_")}
     return subprocess.run(
         [sys.executable, "-m", "fasttrace", *arguments],
-        env={**inherited, **env},
+        env={**inherited("FASTTRACE_PURE"), **env},
         capture_output=True,
         text=True,
         timeout=120,

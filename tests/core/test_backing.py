@@ -152,7 +152,7 @@ def room_for(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ring_that_does_not_fit_is_halved_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fitting = SHAPE._replace(slots=256, arena_bytes=1 << 14)
+    fitting = SHAPE._replace(slots=256, arena_bytes=1 << 14, inflight=2)
     room_for(_pure.region_bytes(fitting), monkeypatch)
     backing = open_in(tmp_path / "rings")
     assert backing.shape == fitting

@@ -1,10 +1,10 @@
 """The ring's file is one format: what either core writes, before it is killed, the other core's reader understands.
 
-Compared are whole files. A child process of each core makes the same pushes (equal ids, times and owner) and is killed
-by SIGKILL without a chance to tidy up; then header, string table, slots and arena are held against each other, byte by
-byte. What may differ is the padding behind a block of content, up to 7 bytes that no checksum covers: the native core
-writes zeros there, the pure one leaves what was there; it is cleared before the comparison. Both files are then opened
-by the pure core's reader, which has no part in writing them.
+Compared are whole files. A child process of each core makes the same pushes and the same calls in the air (equal ids,
+times and owner) and is killed by SIGKILL without a chance to tidy up; then header, string table, in-flight table, slots
+and arena are held against each other, byte by byte. What may differ is the padding behind a block of content, up to 7
+bytes that no checksum covers: the native core writes zeros there, the pure one leaves what was there; it is cleared
+before the comparison. Both files are then opened by the pure core's reader, which has no part in writing them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import itertools
 import json
 import mmap
 import os
+import random
+import re
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from twins import CORES, NATIVE, OWNER, PURE, Twin, contexts, pair, same_lines, 
 
 from fasttrace.core._api import Price, RingShape
 from fasttrace.core._pure import layout
+from fasttrace.core._pure.aborted import aborted_calls
 from fasttrace.core._pure.reader import Reader
 from fasttrace.core._pure.ring import Ring
 
@@ -35,6 +39,8 @@ SHAPES = {
 }
 PUSHES = 50
 START_UNIX_NS = 1_700_000_000_000_000_000
+START_NS = 1 << 40
+DURATION = re.compile(rb',"duration_ms":[0-9.]+')
 
 
 def fields_of(number: int) -> dict[str, Any]:
@@ -65,6 +71,14 @@ def fields_of(number: int) -> dict[str, Any]:
     return fields
 
 
+def make_calls(twin: Twin, own: list[Any]) -> None:
+    """Three enter, the second leaves, one more enters: a place is used again."""
+    places = [twin.recorder.enter(own[0], START_UNIX_NS, START_NS, "agent", "first é")]
+    places += [twin.recorder.enter(own[n], START_UNIX_NS + n, START_NS + n, "tool", f"call {n}") for n in (1, 2)]
+    twin.recorder.leave(places[1])
+    twin.recorder.enter(own[3], START_UNIX_NS - 1, (1 << 63) - 1, "nonsense", "n" * 300)
+
+
 def write(core: Any, path: Path, shape: RingShape, identities: list[tuple[Any, ...]]) -> None:
     """In a child: push everything, say so, wait to be killed."""
     path.write_bytes(bytes(core.region_bytes(shape)))
@@ -77,6 +91,7 @@ def write(core: Any, path: Path, shape: RingShape, identities: list[tuple[Any, .
             twin.recorder.prices.put("p", "priced", Price(input=3, output=2))
             twin.recorder.prices.put("p", "free", None)
             which = CORES.index(core)
+            make_calls(twin, [identity[which] for identity in identities])
             for number, identity in enumerate(identities):
                 twin.recorder.record(identity[which], START_UNIX_NS + number, number << 20, fields_of(number))
             twin.recorder.ring.acknowledge((shape.first_ticket + 3) & layout.MASK64)
@@ -145,6 +160,65 @@ class Opened(Ring):
         self.shape, self.offsets, self.lock = shape, layout.offsets_of(shape), None
         self._entries, self._writer = {}, None
         self._reader = Reader(self)
+
+
+def test_calls_in_the_air_are_the_same_bytes_and_the_same_spans(files: tuple[Path, Path], shape: RingShape) -> None:
+    """Both files are read by the pure core's reader; they hold what was entered last and not left."""
+    lines = []
+    for path in files:
+        batch = aborted_calls(Opened(path, shape), START_NS)
+        assert batch.first_ticket == (shape.first_ticket + PUSHES & layout.MASK64 if batch.count else 0)
+        lines.append(batch.encode(PURE.PriceTable(), "", b"").splitlines(keepends=True))
+    assert lines[0] == lines[1]
+    spans = [span_of(line) for line in lines[0]]
+    wanted = {0: [], 1: ["first é"], 3: ["first é", "n" * 256, "call 2"]}
+    assert [span["name"] for span in spans] == wanted[shape.inflight]
+    assert all(span["status"] == "aborted" and span["duration_ms"] == 0 for span in spans[1:2])
+    assert [span.get("kind") for span in spans] == ["agent", None, "tool"][: len(spans)]
+
+
+def test_both_cores_read_the_same_calls_from_a_live_ring(shape: RingShape) -> None:
+    twins = pair(shape)
+    identities = [contexts(number == 3) for number in range(4)]
+    for which, twin in enumerate(twins):
+        make_calls(twin, [identity[which] for identity in identities])
+    native, pure = (twin.recorder.ring.aborted() for twin in twins)
+    assert (native.count, native.first_ticket, native.next_ticket) == (pure.count, pure.first_ticket, pure.next_ticket)
+    texts = native.encode(NATIVE.PriceTable(), "", b""), pure.encode(PURE.PriceTable(), "", b"")
+    assert DURATION.sub(b"", texts[0]) == DURATION.sub(b"", texts[1])
+    assert native.count == min(shape.inflight, 3)
+
+
+def test_both_cores_make_the_same_of_a_damaged_table(tmp_path: Path) -> None:
+    """Whatever the slots hold, it becomes whole lines, or none."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance, shape = random.Random(seed), RingShape(8, 4096, 4096, 32)
+    offsets = layout.offsets_of(shape)
+    paths = tmp_path / "native", tmp_path / "pure"
+    twins = []
+    for core, path in zip(CORES, paths, strict=True):
+        path.write_bytes(bytes(core.region_bytes(shape)))
+        with path.open("r+b") as file:
+            twins.append(Twin(core, shape, file.fileno()))
+    lines = 0
+    for _ in range(100):
+        damage = b"".join(hostile_slot(chance) for _ in range(shape.inflight))
+        texts = []
+        for twin, path in zip(twins, paths, strict=True):
+            with path.open("r+b") as file:
+                file.seek(offsets.inflight)
+                file.write(damage)
+            texts.append(DURATION.sub(b"", twin.recorder.ring.aborted().encode(twin.recorder.prices, "", b"")))
+        assert texts[0] == texts[1]
+        lines += len([span_of(line) for line in texts[0].splitlines(keepends=True)])
+    assert lines > 500
+
+
+def hostile_slot(chance: random.Random) -> bytes:
+    """Random words, some of them at their limits."""
+    words = [chance.choice((0, 1, (1 << 64) - 1, 1 << 63, chance.getrandbits(64))) for _ in range(16)]
+    return struct.pack("16Q", *words)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["of native", "of pure"])

@@ -11,7 +11,7 @@ import pytest
 
 from fasttrace.exporters import delivery as module
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
-from fasttrace.exporters.delivery import Delivery
+from fasttrace.exporters.delivery import Delivery, Replay
 from fasttrace.exporters.spool import Spool
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Clock:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.ends_s = float("inf")
+        self.awaited = True
         self.waited: list[float] = []
 
     def monotonic(self) -> float:
@@ -61,6 +62,9 @@ class Clock:
 
     def is_over(self) -> bool:
         return self.now_s >= self.ends_s
+
+    def is_awaited(self) -> bool:
+        return self.awaited
 
     def until_ready(self, timeout_s: float, fd: int, writing: bool) -> bool:
         raise AssertionError("nothing here has a socket")
@@ -190,7 +194,7 @@ def test_a_pause_spools_at_once_and_lasts_up_to_five_minutes(
         delivery.deliver(make_batch(1, first=second))
         attempts += [second] * (len(exporter.asked) - asked)
         clock.now_s += 10
-    assert attempts == [0, 30, 90, 210, 450, 750, 1050]
+    assert attempts == [0, 60, 180, 420, 720, 1020]
     assert counts(delivery) == (0, 120, 0, {})
     assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["set FASTTRACE_API_KEY"]
     exporter.rule = lambda batch: ACCEPTED
@@ -214,7 +218,7 @@ def test_no_exporter_means_the_spool(spool: Spool, clock: Clock, make_batch: Any
     delivery = Delivery(None, spool, clock, {WRITER})
     assert delivery.deliver(make_batch(5)) == []
     assert counts(delivery) == (0, 5, 0, {})
-    assert delivery.replay() == (False, [])
+    assert delivery.replay() == Replay()
 
 
 # ---- bad lines
@@ -300,11 +304,13 @@ def test_what_was_spooled_is_replayed_as_it_was(
     batches = [make_batch(2, first=2 * n) for n in range(3)]
     for batch in batches:
         delivery.deliver(batch)
-    assert delivery.replay() == (False, []), "not before the back-off is over"
+    assert delivery.replay() == Replay(), "not before the back-off is over"
     exporter.rule = lambda batch: ACCEPTED
     exporter.asked.clear()
     clock.now_s += 30
-    assert [delivery.replay() for _ in range(4)] == [(True, [])] * 3 + [(False, [])]
+    replays = [delivery.replay() for _ in range(4)]
+    assert [replay.again_s is not None for replay in replays] == [True, True, True, False]
+    assert not any(replay.left for replay in replays)
     assert exporter.asked == batches
     assert counts(delivery) == (6, 0, 0, {})
     assert delivery.replayed == 6
@@ -316,7 +322,7 @@ def test_a_segment_that_cannot_be_sent_stays(
     spool.write(make_batch(2))
     delivery.tally.spooled = 2
     exporter.rule = lambda batch: RETRY
-    assert delivery.replay() == (False, [])
+    assert delivery.replay() == Replay()
     assert counts(delivery) == (0, 2, 0, {})
     assert spool.look()
 
@@ -327,10 +333,10 @@ def test_a_segment_is_bisected_like_any_batch(
     spool.write(make_batch(4))
     delivery.tally.spooled = 4
     exporter.script = [Outcome("bisect", "http 400"), ACCEPTED, RETRY, RETRY, RETRY, RETRY]
-    assert delivery.replay() == (True, [])
+    assert delivery.replay().again_s
     assert counts(delivery) == (2, 2, 0, {})
     delivery.hurry()
-    assert delivery.replay() == (True, [])
+    assert delivery.replay().again_s
     assert counts(delivery) == (4, 0, 0, {})
     assert len(set(exporter.taken)) == 4
 
@@ -339,10 +345,140 @@ def test_segments_of_other_processes_are_sent_but_not_counted_as_ours(
     delivery: Delivery, spool: Spool, exporter: Scripted, make_batch: Any
 ) -> None:
     spool.write(make_batch(4, writer=OTHER))
-    assert delivery.replay() == (True, [])
+    assert delivery.replay().again_s
     assert counts(delivery) == (0, 0, 0, {})
     assert delivery.replayed == 4
     assert exporter.asked == [make_batch(4, writer=OTHER)]
+
+
+def test_replay_keeps_its_pace_unless_somebody_waits(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    for n in range(6):
+        spool.write(make_batch(1, first=n, writer=OTHER))
+    clock.awaited = False
+    start_s = delivery.replay().again_s
+    assert start_s and not exporter.asked, "processes that start together do not send together"
+    clock.now_s += start_s / 2
+    assert delivery.replay().again_s == pytest.approx(start_s / 2)
+    assert not exporter.asked
+    clock.now_s += start_s
+    for sent in range(1, 4):
+        gap_s = delivery.replay().again_s
+        assert gap_s and len(exporter.asked) == sent
+        assert delivery.replay().again_s == pytest.approx(gap_s)
+        assert len(exporter.asked) == sent
+        clock.now_s += gap_s + 0.001
+    clock.awaited = True
+    while delivery.replay().again_s:
+        pass
+    assert len(exporter.asked) == 6
+
+
+def test_a_gap_is_about_as_long_as_the_request_and_longer_at_first(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    def slow(batch: EncodedBatch) -> Outcome:
+        clock.now_s += 0.4
+        return ACCEPTED
+
+    exporter.rule = slow
+    for n in range(8):
+        spool.write(make_batch(1, first=n, writer=OTHER))
+    gaps = [delivery.replay().again_s for _ in range(8)]
+    for gap_s, slowness in zip(gaps, [8, 4, 2, 1, 1, 1, 1, 1], strict=True):
+        assert 0.2 * slowness <= (gap_s or 0) <= 0.6 * slowness
+    assert len(set(gaps[3:])) == 5, "no two gaps are alike"
+
+
+def test_a_failure_makes_the_replay_start_slowly_again(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    for n in range(9):
+        spool.write(make_batch(1, first=n, writer=OTHER))
+    for _ in range(5):
+        delivery.replay()
+    exporter.script = [RETRY] * 4
+    assert delivery.replay() == Replay()
+    clock.awaited = False
+    clock.now_s += 60
+    asked = len(exporter.asked)
+    assert delivery.replay().again_s
+    assert len(exporter.asked) == asked, "the first comes at a random moment"
+
+
+def test_pieces_in_memory_alone_keep_their_segment_on_disk(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    spool.write(make_batch(4))
+    delivery.tally.spooled = 4
+    exporter.script = [Outcome("bisect", "http 400"), ACCEPTED, RETRY, RETRY, RETRY, RETRY]
+    monkeypatch.setattr(spool, "write", no_space)
+    (piece,) = delivery.replay().left
+    assert counts(delivery) == (2, 0, 0, {})
+    assert [path.name for path in Path(spool.path).iterdir() if ".sending-" in path.name]
+    delivery.hurry()
+    assert delivery.deliver(piece) == []
+    assert counts(delivery) == (4, 0, 0, {})
+    assert list(Path(spool.path).iterdir()) == []
+
+
+def test_a_damaged_segment_is_dropped_from_the_ledger(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    exporter.script = [RETRY] * 4
+    for n in range(2):
+        delivery.deliver(make_batch(3, first=3 * n))
+    first = min(Path(spool.path).iterdir())
+    first.write_bytes(b"garbage")
+    clock.now_s += 60
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (3, 0, 0, {"corrupt": 3})
+
+
+def test_a_body_that_nobody_can_read_is_set_aside_and_counted(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: Outcome("bisect", "http 400") if batch.body == b"no zstd" else ACCEPTED
+    spool.write(make_batch(3)._replace(body=b"no zstd"))
+    spool.write(make_batch(2, first=3))
+    delivery.tally.spooled = 5
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (2, 0, 0, {"undecodable": 3})
+    assert [path.read_bytes() for path in Path(spool.path, "corrupt").iterdir()] == [b"no zstd"]
+
+
+def test_a_span_too_deep_to_be_cut_is_set_aside_and_counted(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    deep = b'{"n":1,"input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    exporter.rule = lambda batch: Outcome("halve", "http 413") if len(b"".join(batch.lines())) > 200 else ACCEPTED
+    assert delivery.deliver(make_batch(lines=[b'{"n":0}', deep])) == []
+    assert counts(delivery) == (1, 0, 0, {"undecodable": 1})
+    assert len(list(Path(spool.path, "corrupt").iterdir())) == 1
+
+
+def test_another_encoding_is_tried_at_once_and_counts_as_a_retry(
+    delivery: Delivery, exporter: Scripted, make_batch: Any
+) -> None:
+    exporter.script = [Outcome("recode", "http 415"), Outcome("recode", "http 415")]
+    delivery.deliver(make_batch(5))
+    assert counts(delivery) == (5, 0, 0, {})
+    assert (delivery.retries, len(exporter.asked)) == (2, 3)
+
+
+def test_an_exporter_that_never_ends_recoding_is_not_followed(
+    delivery: Delivery, exporter: Scripted, make_batch: Any
+) -> None:
+    exporter.rule = lambda batch: Outcome("recode", "http 415")
+    delivery.deliver(make_batch(1))
+    assert counts(delivery) == (0, 0, 1, {})
+    assert len(exporter.asked) == 3
 
 
 def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, clock: Clock, make_batch: Any) -> None:
@@ -375,7 +511,7 @@ def test_a_batch_that_cannot_be_spooled_is_handed_back(
     exporter.rule = lambda batch: RETRY
     assert delivery.deliver(make_batch(5)) == [make_batch(5)]
     assert counts(delivery) == (0, 0, 0, {})
-    assert delivery.replay() == (False, [])
+    assert delivery.replay() == Replay()
     (tmp_path / "spool").unlink()
     assert delivery.deliver(make_batch(5)) == []
     assert counts(delivery) == (0, 5, 0, {})

@@ -92,7 +92,7 @@ def test_a_connection_that_the_collector_closed_is_opened_anew(
 @pytest.mark.parametrize(
     "status, action",
     [(200, "accepted"), (202, "accepted"), (400, "bisect"), (422, "bisect"), (413, "halve")]
-    + [(status, "pause") for status in (301, 307, 401, 403, 404, 405, 410, 415)]
+    + [(status, "pause") for status in (301, 307, 401, 403, 404, 405, 407, 410)]
     + [(status, "retry") for status in (408, 429, 500, 502, 503, 504, 599)],
 )
 def test_a_status_asks_for_an_action(
@@ -225,6 +225,38 @@ def test_a_connection_whose_descriptor_the_application_closed_is_opened_anew(
     assert os.read(reads, 9) == b"x", "nobody wrote into it, read from it or closed it"
     for end in (reads, writes):
         os.close(end)
+
+
+# ---- encodings that a collector cannot read
+
+
+def test_a_collector_that_cannot_read_zstd_gets_gzip_and_then_plain_lines(
+    collector: Collector, open_exporter: Any, make_batch: Any
+) -> None:
+    collector.script = [Reply(415), Reply(415)]
+    exporter, batch = open_exporter(collector.url), make_batch(3)
+    assert [exporter.export(batch).action for _ in range(3)] == ["recode", "recode", "accepted"]
+    assert exporter.export(make_batch(3, encoding="gzip")) == ACCEPTED
+    sent = [received.headers.get("content-encoding", "none") for received in collector.batches]
+    assert sent == ["zstd", "gzip", "none", "none"], "what it refused once is not tried again"
+    assert {received.headers["x-batch-id"] for received in collector.batches} == {batch.batch_id}
+    assert all(received.lines == batch.lines() for received in collector.batches)
+    assert exporter.encoding == "none"
+
+
+def test_a_collector_that_refuses_plain_lines_too_is_no_collector(
+    collector: Collector, open_exporter: Any, make_batch: Any
+) -> None:
+    collector.rule = lambda lines: Reply(415)
+    exporter = open_exporter(collector.url)
+    assert [exporter.export(make_batch()).action for _ in range(4)] == ["recode", "recode", "pause", "pause"]
+
+
+def test_after_a_failure_the_connection_is_a_new_one(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
+    collector.script = [Reply(503), Reply(200), Reply(200)]
+    exporter = open_exporter(collector.url)
+    assert [exporter.export(make_batch()).action for _ in range(3)] == ["retry", "accepted", "accepted"]
+    assert collector.connections == 2
 
 
 # ---- where nothing is sent

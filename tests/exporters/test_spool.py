@@ -7,13 +7,16 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fasttrace.core._backing import process_start
 from fasttrace.exporters import spool as module
+from fasttrace.exporters.owner import this_process
 from fasttrace.exporters.spool import Evicted, Spool
 
 if TYPE_CHECKING:
@@ -181,11 +184,86 @@ def test_the_claim_of_a_living_process_holds_until_it_is_old(spool: Spool, folde
     assert drained(spool) == [make_batch()]
 
 
+def test_the_claim_of_this_process_in_an_earlier_life_is_undone(spool: Spool, folder: Path, make_batch: Any) -> None:
+    for n in range(3):
+        spool.write(make_batch(1, first=n))
+    owners = [f"{os.getpid()}-{process_start() - 1}", f"{os.getpid()}", this_process()]
+    for path, owner in zip(segments(folder), owners, strict=True):
+        path.rename(f"{path}.sending-{owner}")
+    assert drained(spool) == [make_batch(1, first=0), make_batch(1, first=1)]
+    assert len(segments(folder)) == 1, "what this process claimed is being sent"
+
+
+@pytest.mark.skipif(not process_start(), reason="this system does not tell when a process started")
+def test_a_number_that_came_again_is_another_process(spool: Spool, folder: Path, make_batch: Any) -> None:
+    parent = os.getppid()
+    for n, start in enumerate((process_start(parent), process_start(parent) - 1)):
+        spool.write(make_batch(1, first=n))
+        path = segments(folder)[-1]
+        path.rename(f"{path}.sending-{parent}-{start}")
+    torn = folder / f".x.{parent}-{process_start(parent) - 1}.tmp"
+    torn.write_bytes(b"half of it")
+    assert drained(spool) == [make_batch(1, first=1)]
+    assert not torn.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell")
+def test_a_process_that_nobody_buried_is_dead(spool: Spool, folder: Path, make_batch: Any) -> None:
+    spool.write(make_batch())
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    start = process_start(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    (path,) = segments(folder)
+    path.rename(f"{path}.sending-{child.pid}-{start}")
+    assert drained(spool) == [make_batch()]
+    child.wait()
+
+
+# ---- what a recovered batch needs
+
+
+def test_a_batch_of_the_past_is_sent_in_its_turn(spool: Spool, folder: Path, make_batch: Any) -> None:
+    now_ns = time.time_ns()
+    spool.write(make_batch(1, first=5))
+    ages = {3: now_ns - 10**9, 1: -7, 2: now_ns - 10**12, 4: now_ns - 10**9}
+    for first, created_ns in ages.items():
+        spool.write(make_batch(1, first=first), created_ns)
+    spool.write(make_batch(1, first=6), now_ns + 10**15)
+    order = [int(path.name.split("-")[2]) for path in segments(folder)]
+    assert order == [1, 2, 3, 4, 5, 6]
+    claimed = []
+    while (segment := spool.claim()) is not None:
+        claimed.append(int(segment.batch.batch_id.split(":")[1]))
+    assert claimed == order, "also before the directory is read anew"
+
+
+def test_the_same_batch_and_age_twice_is_two_segments(spool: Spool, folder: Path, make_batch: Any) -> None:
+    for _ in range(3):
+        spool.write(make_batch(2), 1_000)
+    assert drained(Spool(str(folder.parent), 1 << 20)) == [make_batch(2)] * 3
+
+
+def test_what_the_spool_holds(spool: Spool, folder: Path, make_batch: Any) -> None:
+    whole = make_batch(4, first=7)
+    first, second = whole.halves()
+    assert not spool.holds(whole.batch_id)
+    spool.write(whole)
+    spool.write(first)
+    other = Spool(str(folder.parent), 1 << 20)
+    for _ in range(2):
+        held = [other.holds(batch.batch_id) for batch in (whole, first, second, make_batch(3, first=7))]
+        assert held == [True, True, False, False]
+        segment = spool.claim()
+        assert segment is not None
+    spool.release(segment)
+    assert [other.holds(batch.batch_id) for batch in (whole, first)] == [True, False]
+
+
 def test_what_a_dead_process_was_writing_is_removed(spool: Spool, folder: Path, make_batch: Any) -> None:
     spool.write(make_batch())
     torn = folder / f".{segments(folder)[0].name}.{dead_pid()}.tmp"
     torn.write_bytes(b"half of it")
-    being_written = folder / f".x.{os.getpid()}.tmp"
+    being_written = folder / f".x.{this_process()}.tmp"
     being_written.write_bytes(b"half of it")
     assert drained(spool) == [make_batch()]
     assert not torn.exists()

@@ -12,7 +12,7 @@ NAMED = re.compile(r"^(?:async )?def test_([a-e]\d\d)_\w+\(", re.MULTILINE)
 
 
 def named_rows() -> set[str]:
-    sources = Path(__file__).parent.glob("test_*.py")
+    sources = Path(__file__).parent.rglob("test_*.py")
     return {row for source in sources for row in NAMED.findall(source.read_text(encoding="utf-8"))}
 
 

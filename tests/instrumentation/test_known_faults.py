@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import os
 import subprocess
 import sys
 import warnings
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from openai_calls import DONE, MESSAGES, ask, chat, chunk, completion, final_chunk, openai, text_chunks, whole_stream
 
+from environment import inherited
 from fasttrace.core import _text
 from fasttrace.core._api import CURRENT, Price
 from fasttrace.trace.span import Span
@@ -33,8 +33,8 @@ def client(provider: Any, patched_openai: Any) -> Any:
 
 def run(code: str, provider: Any, **settings: str) -> str:
     """What a process of its own prints; it fails where that one did, or said anything on standard error."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_") or "PURE" in name}
-    env |= {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "k", "FASTTRACE_EXPORTER": "none", **settings}
+    env = inherited("FASTTRACE_PURE") | {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "k"}
+    env |= {"FASTTRACE_EXPORTER": "none", **settings}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()

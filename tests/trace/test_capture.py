@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fasttrace
+from environment import inherited
 from fasttrace.config import Config
 
 if TYPE_CHECKING:
@@ -140,9 +140,8 @@ def test_a_stream_that_is_open_at_the_exit_is_a_span_with_its_content(core: Any,
         "FASTTRACE_CAPTURE_CONTENT": "true",
         "PYTHONPATH": str(Path(fasttrace.__file__).parent.parent),
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
     done = subprocess.run(
-        [sys.executable, str(script)], env=inherited | settings, capture_output=True, text=True, timeout=60
+        [sys.executable, str(script)], env=inherited() | settings, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
     (span,) = map(json.loads, spans.read_text().splitlines())

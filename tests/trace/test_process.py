@@ -13,6 +13,7 @@ import pytest
 
 import fasttrace
 from collector import Collector, Silent
+from environment import inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,8 @@ def run(core: Any, collector: Collector, tmp_path: Path) -> Run:
     """Run a script in a process of its own; returns what it said. Anything on stderr is a failure."""
 
     def run_script(script: str, exit_code: int = 0, **settings: str) -> list[Any]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
         environ = {
-            **inherited,
+            **inherited(),
             "CORE": core.BACKEND,
             "PYTHONPATH": str(Path(fasttrace.__file__).parent.parent),
             "FASTTRACE_AUTO_INSTRUMENT": "false",

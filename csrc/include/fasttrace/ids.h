@@ -14,9 +14,11 @@ uint64_t ft_ids_next(void);          /* random: the low half of a trace id */
 uint64_t ft_ids_next_span(void);     /* one more than this thread's last */
 uint64_t ft_ids_trace_high(void);    /* random once a process */
 
-/* Fork detection. ft_fork_arm() marks this process; ft_fork_happened() is true in every child, whatever forked it
- * (fork, raw clone from C), until it arms itself. One load. */
+/* Fork detection. ft_fork_arm() gives this process a number, once; ft_fork_process() is that number, and 0 in every
+ * child, whatever forked it (fork, raw clone from C), until it arms itself: then it is one that none of those it was
+ * forked from had. One load. */
 bool ft_fork_arm(void);
-bool ft_fork_happened(void);
+uint64_t ft_fork_process(void);
+static inline bool ft_fork_happened(void) { return !ft_fork_process(); }
 
 #endif

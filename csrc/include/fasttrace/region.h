@@ -20,7 +20,8 @@
 #include <stdint.h>
 
 #define FT_REGION_MAGIC UINT64_C(0x31474e4952545446) /* "FTTRING1" as bytes, little-endian */
-enum { FT_REGION_VERSION = 1, FT_HEADER_BYTES = 4096, FT_INFLIGHT_SLOT_BYTES = 128, FT_DROP_REASONS = 16 };
+enum { FT_REGION_VERSION = 1, FT_HEADER_BYTES = 4096, FT_DROP_REASONS = 16 };
+enum { FT_INFLIGHT_SLOT_BYTES = 128, FT_INFLIGHT_MAX = 1 << 20 };
 
 /* Why a span, or a part of one, was not kept. Counters in the header: they survive the process. */
 typedef enum {
@@ -102,5 +103,16 @@ ft_header *ft_region_create(int fd, const ft_region_shape *shape, const ft_regio
 /* Is this a formatted region whose every part lies within `mapped_bytes`? Ask before reading a file of another process:
  * it may be torn or hostile. */
 bool ft_region_valid(const ft_header *region, uint64_t mapped_bytes);
+
+/* ---- the owner's exporter thread, for whoever may have to recover the file; a death between any two stores leaves the
+ * old, the new or nothing ---- */
+/* A sign of life, by the monotonic clock. */
+void ft_region_beat(ft_header *region, int64_t now_ns);
+/* JSON members without braces; more than FT_RESOURCE_MAX bytes are left out. */
+void ft_region_set_resource(ft_header *region, const char *members, size_t length);
+/* One of the FT_RANGES ranges. Where only the state differs from what is there, nothing else is touched. */
+void ft_region_set_range(ft_header *region, unsigned index, ft_range_state state, uint64_t first_ticket,
+                         uint64_t next_ticket, uint64_t span_count);
+void ft_region_clear_range(ft_header *region, unsigned index);
 
 #endif

@@ -18,14 +18,19 @@
  * are complete or a lap behind. All ticket arithmetic is modulo 2^64.
  *
  * CRASH. With a shared mapping, whatever a push wrote before the process died is in the file. A slot with an odd
- * sequence was being written: it is the reader's `pending` for ever, a torn record is never delivered. A push that
- * returned has stored 2t+2, so its record is there until a later ticket takes its slot. `acked` moves only when a batch
- * was sent or spooled; whoever reads a dead process's ring starts from it.
+ * sequence was being written: a torn record is never delivered. A push that returned has stored 2t+2, so its record is
+ * there until a later ticket takes its slot. `acked` moves only when a batch was sent or spooled; whoever reads a dead
+ * process's ring starts from it (recovered.h). There nothing that is unfinished will be finished, so it does not become
+ * pending, but is
+ *     torn        its push had not returned when the process died, or had given way
+ * and  limit - acknowledged == delivered + skipped + lost + torn  for what was read up to any limit.
  *
  * Threads: push from any, also from a signal handler; everything named reader or batch belongs to the one consumer. */
 #ifndef FASTTRACE_RING_H
 #define FASTTRACE_RING_H
 
+#include "ids.h"
+#include "inflight.h"
 #include "region.h"
 #include "slot.h"
 #include "span.h"
@@ -34,20 +39,27 @@
 _Static_assert(FT_SLOT_WORDS == FT_RECORD_WORDS, "a slot holds a record");
 _Static_assert(sizeof(ft_slot) == FT_SLOT_BYTES, "four cache lines");
 
-typedef struct {
+struct ft_ring {
     ft_header *header;
     ft_slot *slots;
     uint64_t slot_mask;
     _Atomic uint64_t *arena; /* 8-byte words */
     uint64_t arena_mask;     /* in bytes */
     ft_strtab strtab;
-} ft_ring;
+    ft_inflight inflight;
+    uint64_t process; /* number of the process that made it; 0: nobody's, only read here */
+    uint64_t number;  /* no other ring of this process, nor of the ones it was forked from, has the same */
+};
 
 /* FT_PUSHED_WAKE: this ticket completed a quarter of the ring, wake the exporter. */
 typedef enum { FT_PUSH_DROPPED, FT_PUSHED, FT_PUSHED_WAKE } ft_push_result;
 
 /* Build the process-local parts over a formatted region. */
 bool ft_ring_init(ft_ring *ring, ft_header *region);
+/* This process made the ring: it alone writes to it, and forks of it are seen from now on. False when out of memory. */
+bool ft_ring_own(ft_ring *ring);
+/* Is this the process that made the ring, and no fork child of it? */
+static inline bool ft_ring_is_own(const ft_ring *ring) { return ring->process && ring->process == ft_fork_process(); }
 /* Content to the arena, record to a slot. Wait-free, any thread, async-signal-safe. */
 ft_push_result ft_ring_push(ft_ring *ring, ft_span *span);
 /* Set a string of the record: an index in the string table, or a content field when the table is full. Clips. */
@@ -64,12 +76,16 @@ typedef struct {
     uint64_t next_ticket;   /* acknowledge this once the batch is settled: everything below was passed */
 } ft_batch;
 void ft_batch_clear(ft_batch *batch);
+/* Room for so many records and tickets; false when out of memory. */
+bool ft_batch_reserve(ft_batch *batch, size_t capacity);
 
 typedef struct {
     uint64_t delivered; /* records copied out */
     uint64_t lost;      /* tickets passed that no longer hold their record (overwritten, or given way as busy) */
     uint64_t pending;   /* stepped over, still unfinished, looked at again */
     uint64_t content_lost;
+    uint64_t skipped;   /* of a dead process only: passed over unread */
+    uint64_t torn;      /* of a dead process only: unfinished for ever */
 } ft_reader_counters;
 
 enum { FT_READER_PENDING = 64 };
@@ -80,6 +96,7 @@ typedef struct {
     struct { uint64_t ticket; int64_t since_ns; } pending[FT_READER_PENDING];
     size_t pending_count;
     int64_t stalled_since_ns; /* when `next` was first seen unfinished; FT_NOT_STALLED while it is not */
+    bool is_owner_dead;       /* nothing will be finished any more, and no byte is to be believed */
 } ft_reader;
 #define FT_NOT_STALLED INT64_MIN
 
@@ -89,5 +106,22 @@ void ft_reader_init(ft_reader *reader, ft_ring *ring);
 #define FT_STEP_OVER_NS INT64_C(50000000)
 bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);
+
+/* The calls that are in the air, as records of status aborted into an empty batch, with tickets from head on; each ran
+ * until `until_ns`, monotonic. The region may be in use, or a dead process's, valid as ft_region_valid says and nothing
+ * more. Any thread; false when out of memory. */
+bool ft_inflight_read(const ft_header *region, ft_batch *batch, int64_t until_ns);
+
+/* Room for so many records in all; false when out of memory. */
+bool ft_batch_reserve(ft_batch *batch, size_t capacity);
+
+/* ---- of a dead process's ring, in a private copy (recovered.h) ---- */
+/* At the acknowledged ticket, or at the oldest of the last lap where that one is not to be believed. */
+void ft_reader_init_dead(ft_reader *reader, ft_ring *ring);
+/* As ft_reader_read, below `limit_ticket` (modulo 2^64; the head where that is nearer): what is unfinished is torn, a
+ * record whose content could not stand in a line of JSON goes without it. */
+bool ft_reader_read_dead(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, uint64_t limit_ticket);
+/* Pass over every ticket below this one, or the head where that is nearer. */
+void ft_reader_skip(ft_reader *reader, uint64_t next_ticket);
 
 #endif

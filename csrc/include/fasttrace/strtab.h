@@ -5,7 +5,7 @@
  * is never used, so that index 0 means "none". An entry is written in full before its index is published, first in the
  * process-local hash index (release), then in whatever record names it. Two threads that add the same string at once
  * may both store it: a few bytes wasted, either index is right. When the table is full, strings travel with the span's
- * content instead.
+ * content instead; so they do in a fork child, which must not write to its parent's.
  *
  * Threads: intern from any, lock-free, a bounded number of probes. Text returned by get stays valid as long as the
  * mapping. */
@@ -21,6 +21,7 @@ typedef struct {
     unsigned char *bytes; /* in the mapping */
     _Atomic uint32_t *slots; /* process-local open-addressing index: high half a hash tag, low half the entry's index */
     uint32_t mask;
+    uint64_t process; /* who alone may add to it (ids.h); 0: whoever has it */
 } ft_strtab;
 
 bool ft_strtab_init(ft_strtab *table, ft_header *region);

@@ -1,12 +1,13 @@
 /* Random death: a process with three pushing threads is SIGKILLed at a random moment, its ring file is read through the
- * real reader. No record is torn, and none is missing whose push had returned, unless a whole lap went by since.
+ * real reader. No record is torn, and none is missing whose push had returned, unless a whole lap went by since. Every
+ * push is the end of a call that was in the air: each thread has the one before and the one after, whole, and none else.
  *
  *     kill [KILLS [SEED]]        the seed is printed, and repeats the moments
  *
  * Each thread notes `head` before a push and its number after the push returned, both in shared memory: the record's
  * ticket is at least that head, so it must be there while head has not gone a lap further. */
 #define _GNU_SOURCE
-#include "../ring_fixture.h"
+#include "../inflight_fixture.h"
 #include "fasttrace/clock.h"
 
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 enum { THREADS = 3, SLOTS = 1 << 14, ARENA_BYTES = 1 << 21, CONTENT_LIMIT = 200 };
 
 typedef struct {
+    _Atomic uint64_t entered;         /* number of the call that is in the air for sure */
     _Atomic uint64_t returned;        /* pushes of this thread that came back with a record in the ring */
     _Atomic uint64_t head_before[2];  /* before push number n, at n modulo 2 */
 } thread_notes;
@@ -29,9 +31,14 @@ typedef struct {
 } process_notes;
 
 typedef struct {
-    uint64_t pushed, recovered, unfinished, torn, repeated, missing, content_lost;
+    uint64_t pushed, recovered, unfinished, torn, repeated, missing, content_lost, in_the_air;
 } totals;
 
+static const ft_region_shape shape = {.slot_count = SLOTS,
+                                      .arena_bytes = ARENA_BYTES,
+                                      .strtab_bytes = 4096,
+                                      .inflight_count = 2 * THREADS,
+                                      .first_ticket = UINT64_C(0) - 1000};
 static process_notes *notes;
 static ft_ring ring;
 
@@ -46,9 +53,15 @@ static void push_until_it_is_in(thread_notes *mine, uint64_t thread, uint64_t nu
 
 static void *thread_run(void *argument) {
     uint64_t thread = (uint64_t)(uintptr_t)argument;
+    thread_notes *mine = &notes->threads[thread];
+    int32_t place = enter_key(&ring, key_of(thread, 1));
     for (uint64_t number = 1;; number++) {
-        push_until_it_is_in(&notes->threads[thread], thread, number);
-        atomic_store(&notes->threads[thread].returned, number);
+        atomic_store(&mine->entered, number);
+        push_until_it_is_in(mine, thread, number);
+        atomic_store(&mine->returned, number);
+        int32_t next = enter_key(&ring, key_of(thread, number + 1));
+        ft_inflight_leave(&ring, place);
+        place = next;
         atomic_store(&notes->started, 1);
     }
     return NULL;
@@ -56,7 +69,7 @@ static void *thread_run(void *argument) {
 
 static void victim_run(int fd) {
     pthread_t threads[THREADS];
-    ring_open(&ring, fd, SLOTS, ARENA_BYTES, UINT64_C(0) - 1000);
+    ring_open_shape(&ring, fd, &shape);
     for (uintptr_t i = 1; i < THREADS; i++)
         pthread_create(&threads[i], NULL, thread_run, (void *)i);
     thread_run((void *)0);
@@ -109,6 +122,24 @@ static void records_recover(ft_ring *dead, uint64_t newest[THREADS], totals *sum
     ft_batch_clear(&batch);
 }
 
+/* Of a thread that entered number n for sure, n or n + 1 is in the air, or both. */
+static void calls_recover(const ft_ring *dead, totals *sum) {
+    ft_batch batch = {0};
+    uint64_t found[THREADS] = {0};
+    sum->torn += !ft_inflight_read(dead->header, &batch, CALL_UNTIL_NS);
+    for (size_t i = 0; i < batch.count; i++) {
+        uint64_t key = batch.records[i].span_id, number = key & ((UINT64_C(1) << 48) - 1);
+        bool is_known = key >> 48 < THREADS && call_is_whole(&batch.records[i]);
+        uint64_t entered = is_known ? atomic_load(&notes->threads[key >> 48].entered) : 0;
+        sum->torn += !is_known || number < entered || number > entered + 1;
+        found[is_known ? key >> 48 : 0]++;
+    }
+    for (int i = 0; i < THREADS; i++)
+        sum->missing += atomic_load(&notes->threads[i].entered) && !found[i];
+    sum->in_the_air += batch.count;
+    ft_batch_clear(&batch);
+}
+
 static void file_recover(int fd, totals *sum) {
     ft_ring dead;
     uint64_t newest[THREADS] = {0};
@@ -119,6 +150,7 @@ static void file_recover(int fd, totals *sum) {
         return;
     }
     records_recover(&dead, newest, sum);
+    calls_recover(&dead, sum);
     for (int i = 0; i < THREADS; i++) {
         uint64_t returned = atomic_load(&notes->threads[i].returned);
         uint64_t ticket_at_least = atomic_load(&notes->threads[i].head_before[returned % 2]);
@@ -131,8 +163,6 @@ static void file_recover(int fd, totals *sum) {
 }
 
 static void one_death(unsigned *seed, totals *sum) {
-    ft_region_shape shape = {
-        .slot_count = SLOTS, .arena_bytes = ARENA_BYTES, .strtab_bytes = 4096, .inflight_count = 4};
     int fd = memfd_create("fasttrace-kill", 0);
     if (fd < 0 || ftruncate(fd, (off_t)ft_region_bytes(&shape))) {
         perror("memfd");
@@ -157,11 +187,12 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     for (unsigned long i = 0; i < kills; i++)
         one_death(&seed, &sum);
-    bool is_sound = !sum.torn && !sum.missing && !sum.repeated && sum.recovered > kills;
+    bool is_sound = !sum.torn && !sum.missing && !sum.repeated && sum.recovered > kills && sum.in_the_air >= kills;
     printf("%s kill: seed %u, %lu kills, %llu pushes returned, %llu recovered, %llu unfinished, %llu contents lost, "
-           "%llu torn, %llu missing, %llu repeated\n",
+           "%llu calls in the air, %llu torn, %llu missing, %llu repeated\n",
            is_sound ? "ok" : "VIOLATION", printed_seed, kills, (unsigned long long)sum.pushed,
            (unsigned long long)sum.recovered, (unsigned long long)sum.unfinished, (unsigned long long)sum.content_lost,
+           (unsigned long long)sum.in_the_air,
            (unsigned long long)sum.torn, (unsigned long long)sum.missing, (unsigned long long)sum.repeated);
     return is_sound ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,10 +1,12 @@
-/* The ring at every instruction of its writer: a traced child pushes spans, with strings and content, one instruction
- * at a time, and after each one this process recovers the file through the real reader on a mapping of its own, as it
- * would after a SIGKILL there. Nothing torn may be delivered, and nothing whose push had returned may be missing.
+/* The ring at every instruction of its writer: a traced child makes calls (enters them in the in-flight table, pushes
+ * their spans, with strings and content, and leaves) one instruction at a time, and after each one this process recovers
+ * the file through the real readers on a mapping of its own, as it would after a SIGKILL there. Nothing torn may be
+ * delivered, nothing whose push had returned may be missing, and a call that was entered is in the air, or its span is
+ * there, or both: never neither.
  *
- * The same run is made with pushes that do the right things in a wrong order; it must find fault with each. Linux. */
+ * The same run is made with steps that do the right things in a wrong order; it must find fault with each. Linux. */
 #define _GNU_SOURCE
-#include "../ring_fixture.h"
+#include "../inflight_fixture.h"
 
 #include <signal.h>
 #include <sys/ptrace.h>
@@ -13,7 +15,13 @@
 
 enum { PUSHES = 10, SLOTS = 4, ARENA_BYTES = 4096, CONTENT_BYTES = 121, STRTAB_TEXTS = 3 };
 
+/* How far the child is, in memory that both see. */
+typedef struct {
+    _Atomic uint64_t entered, returned, left; /* calls of which that step was done */
+} progress;
+
 typedef void push_function(ft_ring *ring, ft_span *span);
+typedef void call_function(ft_ring *ring, ft_span *span, uint64_t number, push_function *push, progress *done);
 
 static const char *const texts[STRTAB_TEXTS] = {"openai", "gpt-4o-mini-2024-07-18", "anthropic"};
 
@@ -52,8 +60,48 @@ static void push_content_last(ft_ring *ring, ft_span *span) {
     ft_content_write(ring, &span->record, span->content, span->content_length);
 }
 
-static void child_run(ft_ring *ring, push_function *push, _Atomic uint64_t *returned) {
+/* ---- one call: its span id is its number, which is its ticket and 1 ---- */
+
+static void call_real(ft_ring *ring, ft_span *span, uint64_t number, push_function *push, progress *done) {
+    int32_t place = enter_key(ring, number);
+    atomic_store(&done->entered, number);
+    push(ring, span);
+    atomic_store(&done->returned, number);
+    ft_inflight_leave(ring, place);
+    atomic_store(&done->left, number);
+}
+
+static void call_leave_first(ft_ring *ring, ft_span *span, uint64_t number, push_function *push, progress *done) {
+    int32_t place = enter_key(ring, number);
+    atomic_store(&done->entered, number);
+    ft_inflight_leave(ring, place);
+    push(ring, span);
+    atomic_store(&done->returned, number);
+    atomic_store(&done->left, number);
+}
+
+/* The slot says that a call is in it before it is. */
+static void call_state_first(ft_ring *ring, ft_span *span, uint64_t number, push_function *push, progress *done) {
+    ft_inflight_call call = call_of(number);
+    ft_inflight_slot *slot = &ring->inflight.slots[0];
+    atomic_fetch_add(&slot->state, 1);
+    for (int i = 0; i < FT_INFLIGHT_WORDS; i++) {
+        uint64_t word;
+        memcpy(&word, (unsigned char *)&call + 8 * i, sizeof word);
+        atomic_store(&slot->words[i], word);
+    }
+    atomic_store(&done->entered, number);
+    push(ring, span);
+    atomic_store(&done->returned, number);
+    atomic_fetch_add(&slot->state, 1);
+    atomic_store(&done->left, number);
+}
+
+static void child_run(ft_ring *ring, call_function *call, push_function *push, progress *done) {
     static ft_span spans[PUSHES];
+    free(ring->inflight.taken);
+    if (!ft_ring_own(ring))
+        _exit(1);
     for (uint64_t i = 0; i < PUSHES; i++)
         span_fill(&spans[i], i, CONTENT_BYTES);
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
@@ -61,8 +109,7 @@ static void child_run(ft_ring *ring, push_function *push, _Atomic uint64_t *retu
     for (uint64_t i = 0; i < PUSHES; i++) {
         const char *text = texts[i % STRTAB_TEXTS];
         ft_ring_set_string(ring, &spans[i], FT_STR_PROVIDER, text, strlen(text));
-        push(ring, &spans[i]);
-        atomic_store(returned, i + 1);
+        call(ring, &spans[i], i + 1, push, done);
     }
     _exit(0);
 }
@@ -71,6 +118,7 @@ static void child_run(ft_ring *ring, push_function *push, _Atomic uint64_t *retu
 typedef struct {
     ft_ring ring;
     ft_batch batch;
+    bool delivered[PUSHES]; /* by ticket */
     uint64_t violations, points;
 } recovery;
 
@@ -85,9 +133,9 @@ static bool record_is_whole(const recovery *at, size_t i, uint64_t ticket) {
            length == strlen(wanted) && !memcmp(text, wanted, length);
 }
 
-static void recover(recovery *at, uint64_t returned) {
+static void recover_spans(recovery *at, uint64_t returned) {
     ft_reader reader;
-    bool delivered[PUSHES] = {false};
+    memset(at->delivered, 0, sizeof at->delivered);
     uint64_t head = ring_head(&at->ring), oldest = head > SLOTS ? head - SLOTS : 0;
     ft_reader_init(&reader, &at->ring);
     for (int64_t round = 0; reader.next != head; round++) {
@@ -96,12 +144,25 @@ static void recover(recovery *at, uint64_t returned) {
         for (size_t i = 0; i < at->batch.count; i++) {
             uint64_t ticket = at->batch.tickets[i];
             at->violations += ticket < oldest || ticket >= head || !record_is_whole(at, i, ticket);
-            delivered[ticket % PUSHES] = true;
+            at->delivered[ticket % PUSHES] = true;
         }
     }
     for (uint64_t ticket = oldest; ticket < returned; ticket++)
-        at->violations += !delivered[ticket];
+        at->violations += !at->delivered[ticket];
     at->violations += returned > head;
+}
+
+/* Only the call that is being made may be in the air; once entered it must be, or its span be there. */
+static void recover_calls(recovery *at, const progress *done) {
+    uint64_t entered = atomic_load(&done->entered), left = atomic_load(&done->left);
+    bool is_shown = false;
+    at->violations += !ft_inflight_read(at->ring.header, &at->batch, CALL_UNTIL_NS);
+    for (size_t i = 0; i < at->batch.count; i++) {
+        uint64_t number = at->batch.records[i].span_id;
+        at->violations += number != left + 1 || !call_is_whole(&at->batch.records[i]);
+        is_shown |= number == entered;
+    }
+    at->violations += entered > left && !is_shown && !at->delivered[entered - 1];
     at->points++;
 }
 
@@ -113,7 +174,7 @@ static void *shared_page(void) {
 }
 
 /* Step the child to its end; recover at every stop. False when it could not be traced. */
-static bool child_step(pid_t child, recovery *at, const _Atomic uint64_t *returned) {
+static bool child_step(pid_t child, recovery *at, const progress *done) {
     int status;
     if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
         return false;
@@ -121,16 +182,17 @@ static bool child_step(pid_t child, recovery *at, const _Atomic uint64_t *return
         if (waitpid(child, &status, 0) != child)
             return false;
         if (WIFEXITED(status))
-            return WEXITSTATUS(status) == 0 && atomic_load(returned) == PUSHES;
-        recover(at, atomic_load(returned));
+            return WEXITSTATUS(status) == 0 && atomic_load(&done->left) == PUSHES;
+        recover_spans(at, atomic_load(&done->returned));
+        recover_calls(at, done);
     }
     return false;
 }
 
-static bool run(push_function *push, recovery *at) {
+static bool run(call_function *call, push_function *push, recovery *at) {
     ft_ring writer;
     int fd = memfd_create("fasttrace-step", 0);
-    _Atomic uint64_t *returned = shared_page();
+    progress *done = shared_page();
     if (fd < 0 || ftruncate(fd, 1 << 20))
         return false;
     ring_open(&writer, fd, SLOTS, ARENA_BYTES, 0);
@@ -141,12 +203,12 @@ static bool run(push_function *push, recovery *at) {
         return false;
     pid_t child = fork();
     if (child == 0)
-        child_run(&writer, push, returned);
-    bool is_traced = child_step(child, at, returned);
+        child_run(&writer, call, push, done);
+    bool is_traced = child_step(child, at, done);
     ft_batch_clear(&at->batch);
     ring_close(&at->ring);
     ring_close(&writer);
-    munmap((void *)returned, 4096);
+    munmap(done, 4096);
     close(fd);
     return is_traced;
 }
@@ -154,16 +216,19 @@ static bool run(push_function *push, recovery *at) {
 int main(void) {
     const struct {
         const char *name;
+        call_function *call;
         push_function *push;
-    } mutants[] = {{"commit first", push_commit_first},
-                   {"ticket last", push_ticket_last},
-                   {"content last", push_content_last}};
+    } mutants[] = {{"commit first", call_real, push_commit_first},
+                   {"ticket last", call_real, push_ticket_last},
+                   {"content last", call_real, push_content_last},
+                   {"leave first", call_leave_first, push_real},
+                   {"state first", call_state_first, push_real}};
     recovery at;
-    bool is_sound = run(push_real, &at) && at.violations == 0 && at.points > PUSHES * 100;
+    bool is_sound = run(call_real, push_real, &at) && at.violations == 0 && at.points > PUSHES * 100;
     printf("%s single step: %llu crash points, %llu violations; mutants:", is_sound ? "ok" : "VIOLATION",
            (unsigned long long)at.points, (unsigned long long)at.violations);
     for (size_t i = 0; i < sizeof mutants / sizeof *mutants; i++) {
-        bool is_caught = run(mutants[i].push, &at) && at.violations > 0;
+        bool is_caught = run(mutants[i].call, mutants[i].push, &at) && at.violations > 0;
         printf("%s %s %s (%llu)", i ? "," : "", mutants[i].name, is_caught ? "caught" : "NOT CAUGHT",
                (unsigned long long)at.violations);
         is_sound &= is_caught;

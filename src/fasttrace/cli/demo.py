@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import fasttrace
+from fasttrace.core._backing import SHARED_MEMORY
 
 from .loopback import KEY, Collector, Provider
 
@@ -38,22 +39,29 @@ def run(arguments: argparse.Namespace) -> int:
     if problem:
         print(f"fasttrace demo: {problem}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="fasttrace-demo-") as state_dir, Collector() as collector:
+    with private_directory() as directory, Collector() as collector:
         fasttrace.init(
             enabled=True,
             exporter="http",
             collector_url=collector.url,
             api_key="demo",
-            state_dir=state_dir,
+            state_dir=directory,
+            ring_dir=os.path.join(directory, "ring"),
             service_name="fasttrace-demo",
             flush_interval=FRAME_S,
         )
         fasttrace.instrument("openai")
-        demo = Demo(arguments, collector, state_dir)
+        demo = Demo(arguments, collector, directory)
         try:
             return demo.run_live() if arguments.live else demo.run_loopback()
         finally:
             fasttrace.shutdown(2.0)
+
+
+def private_directory() -> tempfile.TemporaryDirectory[str]:
+    """In memory, where the system has that: not among the rings of real applications, which the demo would deliver."""
+    memory = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None
+    return tempfile.TemporaryDirectory(prefix="fasttrace-demo-", dir=memory)
 
 
 def _cannot_start(live: bool) -> str | None:
@@ -181,9 +189,9 @@ class _Calls(threading.Thread):
 def _overheads() -> Iterator[tuple[str, str]]:
     from .overhead import measure_elsewhere
 
-    with tempfile.TemporaryDirectory(prefix="fasttrace-overhead-") as state_dir, Collector(keep=False) as sink:
+    with private_directory() as directory, Collector(keep=False) as sink:
         for core, is_pure in (("native", False), ("pure", True)):
-            figure = measure_elsewhere(is_pure, sink.url, state_dir)
+            figure = measure_elsewhere(is_pure, sink.url, directory)
             yield f"+ {core}", figure if isinstance(figure, str) else _overhead_text(figure)
 
 

@@ -105,12 +105,13 @@ def _cpu_us(call: Callable[[], Any], calls: int) -> float:
     return (time.thread_time_ns() - began_ns) / calls / 1000
 
 
-def measure_elsewhere(pure: bool, collector_url: str, state_dir: str) -> Overhead | str:
+def measure_elsewhere(pure: bool, collector_url: str, directory: str) -> Overhead | str:
     """Measure in a new process with the core asked for; a string says why there is no figure."""
     settings = {
         "FASTTRACE_PURE": "1" if pure else "0",
         "FASTTRACE_COLLECTOR_URL": collector_url,
-        "FASTTRACE_STATE_DIR": state_dir,
+        "FASTTRACE_STATE_DIR": directory,
+        "FASTTRACE_RING_DIR": os.path.join(directory, "ring"),
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTTRACE_")}
     command = [sys.executable, "-m", "fasttrace.cli.overhead"]

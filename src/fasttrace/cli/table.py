@@ -58,12 +58,17 @@ class Column(NamedTuple):
     when_wide: bool = True
 
 
-def spans_table(spans: Sequence[Span], width: int, rows_max: int | None = None) -> Table:
+def spans_table(
+    spans: Sequence[Span],
+    width: int,
+    rows_max: int | None = None,
+    title: str = "spans, as the collector received them",
+) -> Table:
     """The table for a terminal of that width; with rows_max only its last rows, for one of that height."""
     is_narrow = width < NARROW
     columns = [column for column in COLUMNS if (column.when_narrow if is_narrow else column.when_wide)]
     table = Table(
-        title="spans, as the collector received them",
+        title=title,
         title_justify="left",
         title_style="bold",
         box=None if is_narrow else box.ROUNDED,
@@ -84,20 +89,25 @@ def spans_table(spans: Sequence[Span], width: int, rows_max: int | None = None) 
 
 
 def as_tree(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
-    """Depth first, oldest first; a span whose parent has not arrived yet stands at the root."""
+    """Depth first, oldest first, each span once; one whose parent has not arrived yet stands at the root."""
     spans = sorted(spans, key=lambda span: span["timestamp"])
     known = {span["span_id"] for span in spans}
-    children: dict[str | None, list[Span]] = {}
-    for span in spans:
+    children: dict[str | None, list[int]] = {}
+    for number, span in enumerate(spans):
         parent = span.get("parent_span_id")
-        children.setdefault(parent if parent in known else None, []).append(span)
-
-    def below(parent: str | None, depth: int) -> Iterator[tuple[int, Span]]:
-        for span in children.get(parent, ()):
+        children.setdefault(parent if parent in known else None, []).append(number)
+    left = dict.fromkeys(range(len(spans)))
+    while left:
+        # The roots; then, where spans are one another's parents, any of them.
+        waiting = [(0, number) for number in reversed(children.pop(None, []) or [next(iter(left))])]
+        while waiting:
+            depth, number = waiting.pop()
+            if number not in left:
+                continue
+            del left[number]
+            span = spans[number]
             yield depth, span
-            yield from below(span["span_id"], depth + 1)
-
-    return below(None, 0)
+            waiting += [(depth + 1, child) for child in reversed(children.get(span["span_id"], []))]
 
 
 def _label(depth: int, span: Span) -> Cell:

@@ -27,7 +27,7 @@ class RingShape(NamedTuple):
     slots: int = 8192
     arena_bytes: int = 2 << 20
     strtab_bytes: int = 64 << 10
-    inflight: int = 256
+    inflight: int = 4096
     first_ticket: int = 0
 
 
@@ -70,12 +70,16 @@ class RingCounters(NamedTuple):
     inflight_full: int
 
 
+class UnusedRing(ValueError):
+    """A ring file in which nothing was ever recorded: its process died before it was formatted."""
+
+
 class RecoveredCounters(NamedTuple):
     """What a dead process's ring held beyond its acknowledged ticket.
 
-    delivered: spans read from it so far; skipped: of tickets that were settled already; lost: overwritten before they
-    were read; torn: tickets whose push had not returned; aborted: calls that were in the air; content_lost: spans
-    delivered without their content, which was overwritten, damaged or no JSON.
+    delivered: spans read from it so far; skipped: tickets that were settled already; lost: overwritten before they were
+    read; torn: tickets whose push had not returned, or had given way to one that had not; aborted: calls that were in
+    the air; content_lost: spans delivered without their content, which was overwritten, damaged or no JSON.
     """
 
     delivered: int = 0
@@ -300,8 +304,11 @@ if TYPE_CHECKING:
     class RecoveredRing(Protocol):
         """A dead process's ring, read from a copy of its file, which may be damaged or hostile.
 
-        `data` is the whole file; ValueError that says why it is not the ring of a process. Everything is bounded by the
-        file's size. `ranges` are the valid ones beyond the acknowledged ticket, by first ticket.
+        `data` is the whole file; ValueError that says why it is not the ring of a process, UnusedRing where nothing was
+        ever recorded in it. Everything is bounded by the file's size. `ranges` are the valid ones beyond the
+        acknowledged ticket, by first ticket; `acknowledged` is the oldest ticket of the last lap where the header's
+        is beyond the head, and `resource` is empty where the header's is no JSON. Tickets are compared modulo 2^64; one
+        behind what was read, or beyond the head, stands for what is nearest.
         """
 
         shape: RingShape

@@ -4,7 +4,8 @@ Both cores map what is opened here. Tried in order: the directory that FASTTRACE
 in the system's shared memory, the XDG runtime directory; else memory of the process alone. Only the first may be on a
 disk: a mapped file under writeback makes a push wait. The file is created exclusively in a directory that belongs to
 this user alone, and allocated in full before anything maps it: a sparse file on a full tmpfs kills the process that
-touches it. A shape that does not fit is halved until it does.
+touches it. A shape that does not fit is halved until it does. It has its name only once it is locked: who looks for the
+rings of the dead (_orphans.py) must not take one that is being made.
 
 The lock that tells a live owner from a dead one is held through a descriptor of its own (`lock_fd`), not the one that
 is mapped: a mapping keeps its open file, with its lock, alive in every fork child, for as long as the child lives.
@@ -27,6 +28,7 @@ SLOTS_MIN = 256
 ARENA_MIN_BYTES = 4096
 MEMORY_FILE_SYSTEMS = frozenset(("tmpfs", "ramfs"))
 SHARED_MEMORY = "/dev/shm"
+SUFFIX, UNFINISHED = ".ring", ".making"
 ZEROS_BYTES = 1 << 20
 
 
@@ -113,7 +115,7 @@ def open_ring_file(
     reasons: list[str] = []
     if sys.platform == "win32":
         return Backing(-1, None, shape, "anonymous", "Windows")
-    for place in _places(directory):
+    for place in places(directory):
         try:
             return _open_in(place, shape, owner, region_bytes, reasons)
         except (OSError, ValueError) as error:
@@ -125,7 +127,8 @@ def _text_of(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _places(directory: str | None) -> Iterator[Place]:
+def places(directory: str | None) -> Iterator[Place]:
+    """Where rings may be, the user's choice first."""
     if directory:
         yield Place("ring_dir", os.path.abspath(os.path.expanduser(directory)), True)
     if os.path.isdir(SHARED_MEMORY):
@@ -138,7 +141,7 @@ def _places(directory: str | None) -> Iterator[Place]:
 def _open_in(
     place: Place, shape: RingShape, owner: RingOwner, region_bytes: Callable[[RingShape], int], reasons: list[str]
 ) -> Backing:
-    name = f"{owner.pid}-{owner.writer_id.hex()}.ring"
+    name = f"{owner.pid}-{owner.writer_id.hex()}{SUFFIX}"
     directory_fd = _open_directory(place)
     try:
         lock_fd, fd, fitted = _create(name, directory_fd, shape, region_bytes)
@@ -157,21 +160,32 @@ def _open_directory(place: Place) -> int:
         os.mkdir(place.directory, 0o700)
     except FileExistsError:
         pass  # ours or not: the checks below decide
-    fd = os.open(place.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_own_directory(place.directory)
     try:
-        _check_directory(fd, place)
+        _check_memory(fd, place)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _check_directory(fd: int, place: Place) -> None:
+def open_own_directory(path: str) -> int:
+    """A descriptor of a directory that is there; OSError if it is not this user's alone, or a link."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"belongs to user {status.st_uid}")
+        if status.st_mode & 0o077:
+            raise PermissionError(f"is open to others (mode {status.st_mode & 0o777:04o}); it needs 0700")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_memory(fd: int, place: Place) -> None:
     status = os.fstat(fd)
-    if status.st_uid != os.geteuid():
-        raise PermissionError(f"belongs to user {status.st_uid}")
-    if status.st_mode & 0o077:
-        raise PermissionError(f"is open to others (mode {status.st_mode & 0o777:04o}); it needs 0700")
     if not place.may_be_disk and file_system_of(status.st_dev) not in MEMORY_FILE_SYSTEMS:
         raise OSError("is not in memory; name it in FASTTRACE_RING_DIR to use it all the same")
 
@@ -195,15 +209,17 @@ def _create(
 ) -> tuple[int, int, RingShape]:
     """Descriptors for the lock and for the mapping, and the shape that fitted."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    lock_fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory_fd)
+    unnamed = name + UNFINISHED
+    lock_fd = os.open(unnamed, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory_fd)
     fd = -1
     try:
         _lock(lock_fd)
         fitted = _allocate_halving(lock_fd, shape, region_bytes)
-        fd = os.open(name, flags, dir_fd=directory_fd)
+        fd = os.open(unnamed, flags, dir_fd=directory_fd)
         _check_same(lock_fd, fd, region_bytes(fitted))
+        os.rename(unnamed, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     except BaseException:
-        os.unlink(name, dir_fd=directory_fd)
+        os.unlink(unnamed, dir_fd=directory_fd)
         _close(lock_fd)
         _close(fd)
         raise
@@ -225,7 +241,8 @@ def _allocate_halving(fd: int, shape: RingShape, region_bytes: Callable[[RingSha
             os.ftruncate(fd, 0)
             if shape.slots // 2 < SLOTS_MIN:
                 raise
-        shape = shape._replace(slots=shape.slots // 2, arena_bytes=max(shape.arena_bytes // 2, ARENA_MIN_BYTES))
+        arena_bytes = max(shape.arena_bytes // 2, ARENA_MIN_BYTES)
+        shape = shape._replace(slots=shape.slots // 2, arena_bytes=arena_bytes, inflight=shape.inflight // 2)
 
 
 def _allocate(fd: int, size: int) -> None:

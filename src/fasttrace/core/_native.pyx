@@ -6,6 +6,7 @@ batches and prices as Python objects, with the copying and the encoding done wit
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport errno
@@ -73,40 +74,13 @@ def switch(method, bint is_on):
 cdef size_t KEPT_BYTES = 8 << 20
 
 
-@cython.final
-cdef class Ring:
-    """A process's ring over a file descriptor, or over anonymous memory for `fd` -1. Never unmapped."""
+@cython.internal
+cdef class Region:
+    """What a batch is read from: the ring, and memory for the next batch."""
 
     cdef ft_ring *native
-    cdef ft_reader reader
-    cdef ft_reader_counters seen  # the reader's, as of its last read: for threads that ask meanwhile
-    cdef readonly object shape
     cdef ft_batch spare_batch  # memory that no batch is using
     cdef ft_buf spare_text
-
-    def __cinit__(self, int fd, shape, owner):
-        cdef ft_region_shape sizes = region_shape(shape)
-        cdef ft_region_owner identity
-        memcpy(identity.writer_id, <const char *><bytes>owner.writer_id, 16)
-        memcpy(identity.boot_id, <const char *><bytes>owner.boot_id, 16)
-        identity.pid, identity.process_start = owner.pid, owner.process_start
-        identity.created_unix_ns = owner.created_unix_ns
-        cdef ft_header *header
-        with nogil:
-            header = ft_region_create(fd, &sizes, &identity)
-        if header == NULL:
-            raise OSError(errno, os.strerror(errno))
-        # Freed by nobody: a daemon thread may push until the process is gone.
-        self.native = <ft_ring *>calloc(1, sizeof(ft_ring))
-        if self.native == NULL or not ft_ring_init(self.native, header):
-            raise MemoryError("ring")
-        ft_reader_init(&self.reader, self.native)
-        ft_fork_arm()
-        self.shape = shape
-
-    def __dealloc__(self):
-        ft_batch_clear(&self.spare_batch)
-        ft_buf_free(&self.spare_text)
 
     cdef void take_spare(self, ft_batch *batch, ft_buf *text) noexcept:
         with cython.critical_section(self):
@@ -131,6 +105,38 @@ cdef class Ring:
             ft_batch_clear(batch)
         if text != NULL:
             ft_buf_free(text)
+
+    def __dealloc__(self):
+        ft_batch_clear(&self.spare_batch)
+        ft_buf_free(&self.spare_text)
+
+
+@cython.final
+cdef class Ring(Region):
+    """A process's ring over a file descriptor, or over anonymous memory for `fd` -1. Never unmapped."""
+
+    cdef ft_reader reader
+    cdef ft_reader_counters seen  # the reader's, as of its last read: for threads that ask meanwhile
+    cdef readonly object shape
+
+    def __cinit__(self, int fd, shape, owner):
+        cdef ft_region_shape sizes = region_shape(shape)
+        cdef ft_region_owner identity
+        memcpy(identity.writer_id, <const char *><bytes>owner.writer_id, 16)
+        memcpy(identity.boot_id, <const char *><bytes>owner.boot_id, 16)
+        identity.pid, identity.process_start = owner.pid, owner.process_start
+        identity.created_unix_ns = owner.created_unix_ns
+        cdef ft_header *header
+        with nogil:
+            header = ft_region_create(fd, &sizes, &identity)
+        if header == NULL:
+            raise OSError(errno, os.strerror(errno))
+        # Freed by nobody: a daemon thread may push until the process is gone.
+        self.native = <ft_ring *>calloc(1, sizeof(ft_ring))
+        if self.native == NULL or not ft_ring_init(self.native, header) or not ft_ring_own(self.native):
+            raise MemoryError("ring")
+        ft_reader_init(&self.reader, self.native)
+        self.shape = shape
 
     def read(self, size_t max_spans, size_t max_bytes):
         """The next committed spans, copied out; at most `max_spans`, about `max_bytes` of content."""
@@ -159,15 +165,136 @@ cdef class Ring:
             ft_ring_dropped(self.native, FT_DROP_BUSY), read.pending, read.content_lost,
             ft_ring_dropped(self.native, FT_DROP_CONTENT_TOO_LARGE), ft_ring_dropped(self.native, FT_DROP_INFLIGHT_FULL))
 
+    def heartbeat(self):
+        """A sign of life in the header: until then a call in the air had run for sure."""
+        ft_region_beat(self.native.header, ft_clock_monotonic_ns())
+
+    def set_resource(self, bytes resource not None):
+        """JSON members that recovery gives each span; more than 2,048 bytes of them are left out."""
+        ft_region_set_resource(self.native.header, resource, len(resource))
+
+    def set_range(self, uint64_t index, batch_range):
+        """Write one of the header's ranges, or clear it for None. One thread: the consumer's."""
+        cdef uint64_t first_ticket, next_ticket, span_count
+        cdef ft_range_state state
+        if index >= FT_RANGES:
+            raise IndexError(f"a ring has {FT_RANGES} ranges, none of number {index}")
+        if batch_range is None:
+            ft_region_clear_range(self.native.header, <unsigned>index)
+            return
+        first_ticket, next_ticket, span_count = batch_range.first_ticket, batch_range.next_ticket, batch_range.span_count
+        state = FT_RANGE_SETTLED if batch_range.is_settled else FT_RANGE_OPEN
+        ft_region_set_range(self.native.header, <unsigned>index, state, first_ticket, next_ticket, span_count)
+
+    def aborted(self):
+        """The calls that are in the air now, as spans of status `aborted`; tickets from the head on."""
+        cdef Batch batch = Batch.__new__(Batch, self)
+        cdef bint is_read
+        with nogil:
+            is_read = ft_inflight_read(self.native.header, &batch.native, ft_clock_monotonic_ns())
+        if not is_read:
+            raise MemoryError("batch")
+        return batch
+
+
+@cython.final
+cdef class RecoveredRing(Region):
+    """A dead process's ring, read from a private copy of its file, which may be damaged or hostile.
+
+    ValueError that says why the file is none, UnusedRing where nothing was ever recorded in it.
+    """
+
+    cdef ft_recovered recovered
+    cdef uint64_t aborted_count
+    cdef readonly object shape, owner
+    cdef readonly bytes resource
+    cdef readonly list ranges
+
+    def __cinit__(self, data):
+        cdef Py_buffer file
+        cdef ft_recovered_result result
+        PyObject_GetBuffer(data, &file, PyBUF_SIMPLE)
+        with nogil:
+            result = ft_recovered_open(&self.recovered, file.buf, <size_t>file.len)
+        PyBuffer_Release(&file)
+        if result == FT_RECOVERED_INVALID:
+            from fasttrace.core._ring_file import fault_of
+            raise fault_of(data) or ValueError("not a ring: its header contradicts itself")
+        if result == FT_RECOVERED_NO_MEMORY:
+            raise MemoryError("recovered ring")
+        self.native = &self.recovered.ring
+        self._read_header()
+
+    cdef _read_header(self):
+        cdef const ft_header *header = self.native.header
+        cdef ft_recovered_range ranges[8]
+        cdef const char *members = NULL
+        cdef size_t i, length = ft_recovered_resource(&self.recovered, &members)
+        self.resource = PyBytes_FromStringAndSize(members, length)
+        self.shape = _api.RingShape(
+            header.slot_count, header.arena_bytes, header.strtab_bytes, header.inflight_count, header.first_ticket)
+        self.owner = _api.RingOwner(
+            PyBytes_FromStringAndSize(<const char *>header.writer_id, 16),
+            PyBytes_FromStringAndSize(<const char *>header.boot_id, 16),
+            header.pid, header.process_start, header.created_unix_ns)
+        self.ranges = []
+        for i in range(ft_recovered_ranges(&self.recovered, ranges)):
+            self.ranges.append(_api.BatchRange(
+                ranges[i].first_ticket, ranges[i].next_ticket, ranges[i].span_count, bool(ranges[i].is_settled)))
+
+    def __dealloc__(self):
+        ft_recovered_close(&self.recovered)
+
+    @property
+    def acknowledged(self):
+        return self.recovered.acknowledged
+
+    @property
+    def head(self):
+        return self.recovered.head
+
+    def read(self, size_t max_spans, size_t max_bytes, until_ticket=None):
+        """The next whole spans below `until_ticket`, else the head; nothing unfinished is waited for."""
+        cdef Batch batch = Batch.__new__(Batch, self)
+        cdef uint64_t limit = self.recovered.head if until_ticket is None else until_ticket
+        cdef bint is_read
+        self.take_spare(&batch.native, NULL)
+        with nogil:
+            is_read = ft_reader_read_dead(&self.recovered.reader, &batch.native, max_spans, max_bytes, limit)
+        if not is_read:
+            raise MemoryError("batch")
+        return batch
+
+    def skip(self, uint64_t next_ticket):
+        """Go on from this ticket: what is before it was settled by the owner."""
+        ft_reader_skip(&self.recovered.reader, next_ticket)
+
+    def aborted(self):
+        """The calls that were in the air, as spans of status `aborted`; tickets from the head on."""
+        cdef Batch batch = Batch.__new__(Batch, self)
+        cdef bint is_read
+        with nogil:
+            is_read = ft_recovered_aborted(&self.recovered, &batch.native)
+        if not is_read:
+            raise MemoryError("batch")
+        self.aborted_count = batch.native.count
+        return batch
+
+    def counters(self):
+        """Where the tickets from `acknowledged` on stand: a RecoveredCounters."""
+        cdef ft_reader_counters read = self.recovered.reader.counters
+        return _api.RecoveredCounters(
+            read.delivered, read.skipped, read.lost, read.torn, self.aborted_count, read.content_lost)
+
 
 @cython.final
 cdef class Batch:
     """Spans copied out of the ring, not yet acknowledged."""
 
     cdef ft_batch native
-    cdef Ring ring
+    cdef Region ring
 
-    def __cinit__(self, Ring ring not None):
+    def __cinit__(self, Region ring not None):
         self.ring = ring
 
     def __dealloc__(self):
@@ -386,3 +513,13 @@ cdef class Recorder:
             raise TypeError("record() takes a SpanContext of the native core")
         members = fields if isinstance(fields, dict) else dict(fields)
         return ft_recorder_record(&self.native, <const ft_context *><void *>context, start_unix_ns, duration_ns, members)
+
+    def enter(self, context, int64_t start_unix_ns, int64_t start_ns, kind, name):
+        """A span made by hand is in the air: its place in the in-flight table, for `leave`; -1 without one."""
+        if not ft_is_context(context):
+            raise TypeError("enter() takes a SpanContext of the native core")
+        return ft_recorder_enter(&self.native, <const ft_context *><void *>context, start_unix_ns, start_ns, kind, name)
+
+    def leave(self, int64_t place):
+        """It was recorded, or never will be. A place of another ring or process is left alone."""
+        ft_recorder_leave(&self.native, place)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     # accepted: settled. retry: not now. bisect: a line in it is bad. halve: too large. pause: not before the
-    # configuration changes. discarded: thrown away, as asked.
-    Action = Literal["accepted", "retry", "bisect", "halve", "pause", "discarded"]
+    # configuration changes. discarded: thrown away, as asked. recode: the exporter will say it in another encoding.
+    Action = Literal["accepted", "retry", "bisect", "halve", "pause", "discarded", "recode"]
 
 Answer = TypeVar("Answer")
 
@@ -53,6 +53,11 @@ class EncodedBatch(NamedTuple):
     @property
     def writer(self) -> str:
         return self.batch_id.partition(":")[0]
+
+    @property
+    def first_ticket(self) -> int:
+        """Of the batch; of a piece, that of the batch it was cut from."""
+        return int(self.batch_id.split(":")[1].partition("+")[0])
 
 
 class RejectedLine(NamedTuple):
@@ -112,6 +117,9 @@ class Patience(Protocol):
     def is_over(self) -> bool:
         """Whether the process has no time left for another attempt."""
 
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what is in the spool: then it is replayed without a pause."""
+
 
 class OwnTime:
     """The Patience of a command that has a thread to itself."""
@@ -128,6 +136,9 @@ class OwnTime:
 
     def is_over(self) -> bool:
         return False
+
+    def is_awaited(self) -> bool:
+        return True
 
 
 def is_ready(fd: int, writing: bool, timeout_s: float) -> bool:

@@ -6,12 +6,15 @@ An exporter makes single attempts. Here is the policy around them:
   retry      again after a back-off with full jitter, or when the collector said (Retry-After); after `max_retries`
              the batch goes to the spool, and so does every later one until the back-off is over. Then one attempt
              shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
-  pause      to the spool at once, and nothing is sent for half a minute at first, five minutes at last
+  pause      to the spool at once, and nothing is sent for a minute at first, five minutes at last (full half of it
+             jittered, so that no minute has more than two attempts)
   bisect     halved, breadth first, until each bad line stands alone: that one goes to rejected/
   halve      halved until it fits; a span too large by itself goes without its content, or not at all
+  recode     sent again at once, by an exporter that says it in a simpler encoding
 
-When the collector takes a batch again, the spool is replayed, oldest first. A piece that can neither be sent nor
-written to the spool is handed back: its spans stay with the caller, who tries again.
+When the collector takes a batch again, the spool is replayed, oldest first, at the pace that pace.py tells, unless
+somebody waits for it. A piece that can neither be sent nor written to the spool is handed back: its spans stay with the
+caller, who tries again; if it came from the spool, its segment stays there until then.
 
 One thread: the exporter's.
 """
@@ -21,22 +24,33 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.errors import report
 from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.pace import Pace
 from fasttrace.exporters.truncate import without_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from fasttrace.exporters.base import Exporter, Patience
-    from fasttrace.exporters.spool import Segment, Spool
+    from fasttrace.exporters.spool import Evicted, Segment, Spool
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
-PAUSE_FIRST_S, PAUSE_MAX_S = 30.0, 300.0
+PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 300.0
 REFUSALS_MAX = 128  # of a batch of which nothing was accepted: the collector refuses this kind of batch, not a line
 LOOK_INTERVAL_S = 10.0
+RECODINGS_MAX = 2
+
+
+class Replay(NamedTuple):
+    """What came of a replay. again_s: seconds until another segment is due, never 0; None when there is nothing more to
+    do now. left: pieces that could neither be sent nor spooled."""
+
+    again_s: float | None = None
+    left: Sequence[EncodedBatch] = ()
 
 
 class Tally:
@@ -112,6 +126,7 @@ class Delivery:
         self._sent_for_all = 0
         self._patience = patience
         self._writers = writers
+        self._releases: dict[str, Callable[[], None]] = {}  # of segments, by the pieces of them that are left
         self.redirect(exporter, spool, max_retries)
 
     def redirect(self, exporter: Exporter | None, spool: Spool, max_retries: int) -> None:
@@ -120,17 +135,29 @@ class Delivery:
         self._spool = spool
         self._max_retries = max_retries
         self._link = Link()
+        self._pace = Pace()
         self._next_look_s = 0.0
 
     # ---- one batch ----
 
     def deliver(self, batch: EncodedBatch) -> list[EncodedBatch]:
         """Send a batch or spool it. Returns the pieces of which neither was possible."""
-        return self._settle(batch, self._to_spool)
+        left = self._settle(batch, self._to_spool)
+        release = self._releases.pop(batch.batch_id, None)
+        if release is not None:
+            self._release_after(left, release)
+        return left
 
     def spool_only(self, batch: EncodedBatch) -> list[EncodedBatch]:
         """Spool a batch, because there is no time to send it now."""
         return [] if self._to_spool(batch) else [batch]
+
+    def keep(self, batch: EncodedBatch, created_ns: int) -> bool:
+        """Have a batch of a dead process, of spans of about that time, where it is safe: in the spool, or, where that
+        does not go the exporter's way, with the exporter. False when that is not possible now."""
+        if self._exporter is not None and not self._exporter.takes_spool:
+            return not self.deliver(batch)
+        return self._spool.holds(batch.batch_id) or self._to_spool(batch, created_ns)
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
         pieces, left = deque([batch]), []
@@ -144,7 +171,10 @@ class Delivery:
             is_any_accepted |= outcome.action == "accepted"
             refusals += outcome.action == "bisect"
             is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
-            pieces.extend(self._act(piece, outcome, is_hopeless))
+            try:
+                pieces.extend(self._act(piece, outcome, is_hopeless))
+            except (ValueError, RecursionError) as error:
+                self._undecodable(piece, error)
         return left
 
     def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
@@ -177,10 +207,25 @@ class Delivery:
             if not attempts_left or not self._patience.back_off(delay_s):
                 break
             self.retries += 1
-        report("undelivered", "the collector does not take spans (%s): the spool keeps them", self.last_error)
+        report(
+            "undelivered",
+            "the collector does not take spans (%s): the spool keeps them; see FASTTRACE_COLLECTOR_URL",
+            self.last_error,
+        )
         return None
 
     def _try(self, exporter: Exporter, piece: EncodedBatch) -> Outcome:
+        outcome = self._try_once(exporter, piece)
+        for _ in range(RECODINGS_MAX):
+            if outcome.action != "recode":
+                break
+            self.retries += 1
+            outcome = self._try_once(exporter, piece)
+        if outcome.action in ("retry", "pause"):
+            self._pace.restart()
+        return outcome
+
+    def _try_once(self, exporter: Exporter, piece: EncodedBatch) -> Outcome:
         try:
             outcome = exporter.export(piece)
         except Exception as error:
@@ -212,6 +257,15 @@ class Delivery:
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
         return []
 
+    def _undecodable(self, piece: EncodedBatch, error: Exception) -> None:
+        """Neither the collector nor we can read it: kept in corrupt/ for whoever can."""
+        report("undecodable", "%d spans cannot be read (%s): see %s/corrupt", piece.span_count, error, self._spool.path)
+        try:
+            self._spool.set_aside(piece)
+        except OSError as failure:
+            report("unkept", "they could not be kept: %s; see FASTTRACE_STATE_DIR", failure)
+        self._dropped(piece, "undecodable")
+
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
         self._tally_of(piece).drop(reason, piece.span_count)
         return []
@@ -232,29 +286,32 @@ class Delivery:
     def _shrink(self, piece: EncodedBatch) -> list[EncodedBatch]:
         if piece.span_count > 1:
             return piece.halves()
-        line = piece.lines()[0]
+        (line,) = piece.lines()
         smaller = without_content(line)
         if len(smaller) < len(line):
             return [piece.piece([smaller], 0)]
         report("too_large", "the collector takes no span of %d bytes: dropped", len(line))
         return self._dropped(piece, "too_large")
 
-    def _to_spool(self, piece: EncodedBatch) -> bool:
+    def _to_spool(self, piece: EncodedBatch, created_ns: int | None = None) -> bool:
         try:
-            evicted = self._spool.write(piece)
+            evicted = self._spool.write(piece, created_ns)
         except OSError as error:
             self.last_error = f"spool: {error}"
             report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
             return False
         self._tally_of(piece).spooled += piece.span_count
-        for segment in evicted:
-            self.evicted += segment.span_count
-            if segment.writer in self._writers:
-                self.tally.spooled -= segment.span_count
-                self.tally.drop("spool_full", segment.span_count)
+        self.evicted += sum(segment.span_count for segment in evicted)
+        self._count_gone(evicted, "spool_full")
         if evicted:
             report("spool_full", "the spool is full: its oldest spans were dropped; see FASTTRACE_SPOOL_MAX_BYTES")
         return True
+
+    def _count_gone(self, segments: Sequence[Evicted], reason: str) -> None:
+        for segment in segments:
+            if segment.writer in self._writers:
+                self.tally.spooled -= segment.span_count
+                self.tally.drop(reason, segment.span_count)
 
     # ---- the spool ----
 
@@ -263,15 +320,21 @@ class Delivery:
         self._link.hurry()
         self._next_look_s = 0.0
 
-    def replay(self) -> tuple[bool, list[EncodedBatch]]:
-        """Send the oldest segment. Returns (whether it is worth calling again now, pieces that are left over)."""
+    def replay(self) -> Replay:
+        """Send the oldest segment, if it is time to."""
+        if not self._may_replay():
+            return Replay()
+        again_s = self._pace.left_s(time.monotonic())
+        if again_s and not self._patience.is_awaited():
+            return Replay(again_s)
         segment = self._next_segment()
-        if segment is None:
-            return False, []
+        return Replay() if segment is None else self._replayed(segment)
+
+    def _replayed(self, segment: Segment) -> Replay:
         batch = segment.batch
         tally = self._tally_of(batch)
         tally.spooled -= batch.span_count
-        sent_before = self._sent_for_all
+        sent_before, begun_s = self._sent_for_all, time.monotonic()
         is_whole = False
 
         def keep(piece: EncodedBatch) -> bool:
@@ -283,21 +346,31 @@ class Delivery:
         if is_whole:
             self._spool.restore(segment)
             tally.spooled += batch.span_count
-            return False, []
-        self._spool.release(segment)
+            return Replay()
         self.replayed += self._sent_for_all - sent_before
-        return True, left
+        self._release_after(left, partial(self._spool.release, segment))
+        now_s = time.monotonic()
+        return Replay(self._pace.sent(now_s, now_s - begun_s), left)
+
+    def _release_after(self, left: Sequence[EncodedBatch], release: Callable[[], None]) -> None:
+        """A segment stays on disk while pieces of it are in memory alone."""
+        self._releases.update({piece.batch_id: release for piece in left})
+        if release not in self._releases.values():
+            release()
+
+    def _may_replay(self) -> bool:
+        if self._exporter is None or not self._exporter.takes_spool:
+            return False
+        return self._link.is_open() and not self._patience.is_over()
 
     def _next_segment(self) -> Segment | None:
-        if self._exporter is None or not self._exporter.takes_spool:
-            return None
-        if not self._link.is_open() or self._patience.is_over():
-            return None
         try:
             return self._spool.claim() or self._look_again()
         except OSError as error:
             report("spool", "the spool cannot be read (%s); see FASTTRACE_STATE_DIR", error)
             return None
+        finally:
+            self._count_gone(self._spool.damaged(), "corrupt")
 
     def _look_again(self) -> Segment | None:
         """Other processes leave segments too; their directory is read every now and then."""

@@ -33,6 +33,22 @@ def open_private(path: str) -> int | None:
     OSError for one that is not this user's: that is not a place for spans. One that others could use is closed to them.
     """
     make_private(path)
+    return _opened(path)
+
+
+def check_private(path: str) -> bool:
+    """Whether the directory is there. OSError as in `open_private`: what lies in one that is not ours is not ours."""
+    try:
+        fd = _opened(path)
+    except FileNotFoundError:
+        return False
+    if fd is None:
+        return os.path.isdir(path)
+    os.close(fd)
+    return True
+
+
+def _opened(path: str) -> int | None:
     if sys.platform == "win32":
         return None
     if os.path.islink(path):

@@ -1,23 +1,25 @@
 """A collector over HTTP: one attempt at posting one batch, and what its reply means.
 
 The HTTP engine is httpcore, the one inside httpx: without httpx's client around it there is no line in the
-application's log for every request, no cookie jar, no proxy or password from the environment, no redirect that is
-followed, and nobody's httpx instrumentation traces our own traffic. TLS certificates are always verified, against the
-authorities that httpx uses (or SSL_CERT_FILE).
+application's log for every request, no cookie jar, no password from the environment, no redirect that is followed, and
+nobody's httpx instrumentation traces our own traffic. TLS certificates are always verified; against which authorities,
+and when a proxy is used, is told in environment.py.
 
-A reply is hostile input: asked for without compression, read raw, capped at 64 KiB. Exporter thread only.
+A reply is hostile input: asked for without compression, read raw, capped at 64 KiB. A connection that brought a failure
+is not used again: the next attempt looks up the name anew, and may find a machine that is well. A collector that cannot
+read an encoding (415) is sent the next simpler one from then on. Exporter thread only.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
-from fasttrace.exporters.compression import usable_encoding
+from fasttrace.exporters.compression import compress, decompress, usable_encoding
+from fasttrace.exporters.environment import UnusableEnvironment, proxy_for, tls_context
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
 
     from fasttrace.exporters.base import Patience
@@ -25,11 +27,22 @@ if TYPE_CHECKING:
 REPLY_MAX_BYTES = 64 << 10
 RETRY_AFTER_MAX_S = 300.0
 RETRYABLE = (408, 429)
+UNREADABLE = 415
+SIMPLER = ("zstd", "gzip", "none")
 ADVICE = {
+    407: "the proxy refused: see HTTP_PROXY and HTTPS_PROXY, which FASTTRACE_TRUST_ENV has followed",
     401: "the collector refused the key: set FASTTRACE_API_KEY",
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
+
+
+class Reply(NamedTuple):
+    """A whole reply, as it came."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
 
 
 class HttpExporter:
@@ -47,10 +60,14 @@ class HttpExporter:
         tenant_id: str | None = None,
         timeout_s: float = 10.0,
         encoding: str = "zstd",
+        trust_env: bool = False,
         dropped: Callable[[], int] = int,
     ) -> None:
         self.encoding = encoding
+        self._refused_encodings = 0  # so many of SIMPLER, from its start
         self._url = url
+        self._api_key = api_key
+        self._trust_env = trust_env
         self._headers = _fixed_headers(url, version, api_key, tenant_id)
         self._timeout_s = timeout_s
         self._patience = patience
@@ -70,25 +87,71 @@ class HttpExporter:
         self.encoding = usable_encoding(self.encoding)
         self._deadline = Deadline(self._patience)
         self._backend = DeadlineBackend(self._deadline)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls_context() if self._url.startswith("https:") else None,
-            max_connections=1,
-            keepalive_expiry=30.0,
-            network_backend=self._backend,
-        )
+        options = {
+            "ssl_context": tls_context() if self._url.startswith("https:") else None,
+            "max_connections": 1,
+            "keepalive_expiry": 30.0,
+            "network_backend": self._backend,
+        }
+        proxy = proxy_for(self._url) if self._trust_env else None
+        if proxy is None:
+            self._pool = httpcore.ConnectionPool(**options)
+        else:
+            self._pool = httpcore.HTTPProxy(proxy.url, proxy_auth=proxy.auth, **options)
 
     def export(self, batch: EncodedBatch) -> Outcome:
         """One POST. Whatever goes wrong on the way to a whole reply is `retry`."""
         try:
             self.prepare()
-            self._deadline.start(self._timeout_s)
-            with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
-                body = _read_capped(reply)
+            batch = self._readable(batch)
+            outcome = self._posted(batch)
         except ImportError as error:
             return Outcome("pause", str(error), advice="the HTTP stack is missing: pip install httpx")
+        except UnusableEnvironment as error:
+            return Outcome("pause", "environment", advice=str(error))
         except Exception as error:
-            return Outcome("retry", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        return judge(reply.status, reply.headers, body, batch.span_count)
+            outcome = Outcome("retry", self._text_of(error))
+        if outcome.action == "retry":
+            self._disconnect()
+        return outcome
+
+    def ask(self, batch: EncodedBatch) -> Reply:
+        """One POST and its whole reply; raises whatever goes wrong on the way."""
+        self.prepare()
+        self._deadline.start(self._timeout_s)
+        with self._pool.stream("POST", self._url, headers=self._headers_of(batch), content=batch.body) as reply:
+            return Reply(reply.status, reply.headers, _read_capped(reply))
+
+    def _posted(self, batch: EncodedBatch) -> Outcome:
+        reply = self.ask(batch)
+        if reply.status == UNREADABLE and batch.encoding != "none":
+            return self._simplified(batch)
+        return judge(reply.status, reply.headers, reply.body, batch.span_count)
+
+    def _text_of(self, error: Exception) -> str:
+        """For log and stats; whatever an exception quotes, the key is not in it."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+    def _readable(self, batch: EncodedBatch) -> EncodedBatch:
+        """The batch under its id, in an encoding that the collector has not refused."""
+        if SIMPLER.index(batch.encoding) >= self._refused_encodings:
+            return batch
+        encoding = SIMPLER[self._refused_encodings]
+        try:
+            body = decompress(batch.body, batch.encoding)
+        except ValueError:  # nobody can read it: let the collector say so
+            return batch
+        return batch._replace(body=compress(body, encoding), encoding=encoding)
+
+    def _simplified(self, batch: EncodedBatch) -> Outcome:
+        self._refused_encodings = max(self._refused_encodings, SIMPLER.index(batch.encoding) + 1)
+        self.encoding = SIMPLER[max(SIMPLER.index(self.encoding), self._refused_encodings)]
+        return Outcome("recode", f"http {UNREADABLE}")
+
+    def _disconnect(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
 
     def _headers_of(self, batch: EncodedBatch) -> list[tuple[bytes, bytes]]:
         headers = [
@@ -126,16 +189,6 @@ def _fixed_headers(url: str, version: str, api_key: str | None, tenant_id: str |
     if tenant_id:
         headers.append((b"X-Tenant-ID", tenant_id.encode()))
     return headers
-
-
-def _tls_context() -> ssl.SSLContext:
-    import ssl
-
-    import httpx
-
-    context: ssl.SSLContext = httpx.create_ssl_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _read_capped(reply: Any) -> bytes:

@@ -1,8 +1,8 @@
 """The spool: batches that could not be delivered, one file each, in a directory that several processes share.
 
     spool/<created ns>-<writer>-<first ticket[+line]>-<count>-<crc32>.ndjson[.zst|.gz]     a segment
-    spool/.<segment>.<pid>.tmp                   being written
-    spool/<segment>.sending-<pid>                claimed by a process that is sending it
+    spool/.<segment>.<pid>-<start>.tmp           being written
+    spool/<segment>.sending-<pid>-<start>        claimed by a process (its pid, when it started) that is sending it
     spool/corrupt/<segment>                      its bytes are not what was written
     spool/rejected/<ns>-<writer>.ndjson          lines the collector will never take, with the reason
 
@@ -10,24 +10,29 @@ A segment is written under a temporary name, fsynced and renamed, and its direct
 there. Its name carries all that is needed to send the very same request again, and the checksum of its bytes. A claim
 is a rename, which only one process can win; the claim of a process that died is undone. Names sort by age, so replay is
 oldest first, and a spool that is full loses its oldest. Directories are 0700, files 0600 and never opened through a
-link.
+link; a directory or file of another user is not touched. A write that failed is not mended: its file goes, and the next
+attempt makes a new one (what an fsync could not write may be gone from memory too, so asking again would tell a lie).
 
 One instance belongs to one thread (the exporter's); processes need no lock among them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import sys
+import stat
 import time
 import zlib
+from bisect import insort
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.errors import report
 from fasttrace.exporters.base import EncodedBatch
-from fasttrace.exporters.directory import make_private, open_private, sync
+from fasttrace.exporters.directory import check_private, open_private, sync
+from fasttrace.exporters.owner import is_abandoned, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,14 +42,14 @@ NAME = re.compile(
     r"(?P<created>\d{20})-(?P<writer>[0-9a-f]{32})-(?P<first>\d{1,20}(?:\+\d{1,9})?)-(?P<count>\d{1,9})"
     r"-(?P<crc>[0-9a-f]{8})(?P<suffix>\.ndjson(?:\.zst|\.gz)?)"
 )
-CLAIM = re.compile(NAME.pattern + r"\.sending-(?P<pid>\d+)")
-TEMPORARY = re.compile(r"\..*\.(?P<pid>\d+)\.tmp")
-CLAIM_MAX_AGE_S = 900.0
+OWNER = r"(?P<pid>\d{1,10})(?:-(?P<start>\d{1,20}))?"
+CLAIM = re.compile(rf"(?P<segment>{NAME.pattern})\.sending-{OWNER}")
+TEMPORARY = re.compile(rf"\..*\.{OWNER}\.tmp")
 SEGMENT_MAX_BYTES = 256 << 20
 RESCAN_WRITES = 64  # other processes write here too: their bytes are counted this often
 ASIDE_SHARE = 16  # corrupt/ and rejected/ may each take this part of the spool's bound
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Segment(NamedTuple):
@@ -55,7 +60,7 @@ class Segment(NamedTuple):
 
 
 class Evicted(NamedTuple):
-    """A segment that gave way because the spool was full."""
+    """A segment that is gone unsent: it gave way because the spool was full, or it was damaged."""
 
     writer: str
     span_count: int
@@ -71,15 +76,20 @@ class Spool:
         self._writes_unscanned = RESCAN_WRITES
         self._waiting: deque[str] = deque()
         self._last_created_ns = 0
+        self._damaged: list[Evicted] = []
+        self._unremoved: set[str] = set()  # claims of what was delivered, and could not be unlinked yet
 
     # ---- writing ----
 
-    def write(self, batch: EncodedBatch) -> list[Evicted]:
-        """Keep a batch; returns what had to go for it. Durable when this returns."""
-        name = self._name_of(batch)
+    def write(self, batch: EncodedBatch, created_ns: int | None = None) -> list[Evicted]:
+        """Keep a batch; returns what had to go for it. Durable when this returns.
+
+        created_ns: when its spans were recorded, if that was not just now; it is sent, and gives way, by that age.
+        """
+        name = self._new_name(batch, created_ns)
         self._write_file(self.path, name, batch.body)
         self._bytes += len(batch.body)
-        self._waiting.append(name)
+        insort(self._waiting, name)
         self._writes_unscanned += 1
         if self._bytes <= self._max_bytes and self._writes_unscanned < RESCAN_WRITES:
             return []
@@ -104,24 +114,41 @@ class Spool:
         self._write_file(folder, f"{time.time_ns():020d}-{batch.writer}.ndjson", b"".join(entries))
         self._trim(folder)
 
-    def _name_of(self, batch: EncodedBatch) -> str:
-        """Later names sort after earlier ones, whatever the clock does."""
-        self._last_created_ns = max(time.time_ns(), self._last_created_ns + 1)
-        identity = batch.batch_id.replace(":", "-")
-        return f"{self._last_created_ns:020d}-{identity}-{zlib.crc32(batch.body):08x}{SUFFIXES[batch.encoding]}"
+    def holds(self, batch_id: str) -> bool:
+        """Whether a segment of exactly this batch is here, waiting or claimed by anyone. OSError if that is not to be
+        known."""
+        if not check_private(self.path):
+            return False
+        found = (NAME.fullmatch(name) or CLAIM.fullmatch(name) for name in os.listdir(self.path))
+        return any(match is not None and _batch_id(match) == batch_id for match in found)
+
+    def _new_name(self, batch: EncodedBatch, created_ns: int | None) -> str:
+        """Later names sort after earlier ones, whatever the clock does, but for those whose age is told."""
+        now_ns = time.time_ns()
+        if created_ns is None:
+            self._last_created_ns = max(now_ns, self._last_created_ns + 1)
+            return _name(batch, self._last_created_ns)
+        age_ns = min(max(created_ns, 0), now_ns)
+        while self._is_taken(name := _name(batch, age_ns)):
+            age_ns += 1
+        return name
+
+    def _is_taken(self, name: str) -> bool:
+        return os.path.lexists(self._at(name)) or os.path.lexists(self._claimed(name))
 
     def _write_file(self, folder: str, name: str, body: bytes) -> None:
         """The whole file on disk, or OSError and nothing."""
         directory_fd = open_private(folder)
         at = folder if directory_fd is None else ""
-        path, temporary = os.path.join(at, name), os.path.join(at, f".{name}.{os.getpid()}.tmp")
+        path, temporary = os.path.join(at, name), os.path.join(at, f".{name}.{this_process()}.tmp")
         try:
             fd = os.open(temporary, WRITE_FLAGS, 0o600, dir_fd=directory_fd)
             try:
                 _fill(fd, body)
                 os.rename(temporary, path, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
             except BaseException:
-                os.unlink(temporary, dir_fd=directory_fd)
+                with suppress(OSError):  # the next scan removes it, or the one after this process's end
+                    os.unlink(temporary, dir_fd=directory_fd)
                 raise
             if directory_fd is not None:
                 sync(directory_fd, folder)
@@ -144,35 +171,43 @@ class Spool:
     def _scan(self) -> list[tuple[str, int]]:
         """Segments and claimed segments with their sizes, oldest first; undoes what dead processes left half done."""
         found: list[tuple[str, int]] = []
-        try:
+        self._remove_delivered()
+        if check_private(self.path):
             with os.scandir(self.path) as entries:
                 for entry in entries:
                     size = _size_of(entry)  # before the entry is renamed
-                    name = self._recover(entry.name) if size >= 0 else None
+                    name = self._recover(entry.name, size) if size >= 0 else None
                     if name:
                         found.append((name, size))
-        except FileNotFoundError:
-            found = []
         self._bytes = sum(size for _, size in found)
         self._writes_unscanned = 0
         return sorted(found)
 
-    def _recover(self, name: str) -> str | None:
+    def _recover(self, name: str, size: int) -> str | None:
         """What this entry counts as: a segment, a live claim, or nothing."""
         if NAME.fullmatch(name):
-            return name
+            if size <= SEGMENT_MAX_BYTES:
+                return name
+            self._set_aside(self._at(name), name)
+            return None
         claim, temporary = CLAIM.fullmatch(name), TEMPORARY.fullmatch(name)
         owner = claim or temporary
         if owner is None:
             return None
-        path = os.path.join(self.path, name)
-        if not _is_abandoned(path, int(owner["pid"])):
+        path = self._at(name)
+        start = None if owner["start"] is None else int(owner["start"])
+        if path in self._unremoved or not is_abandoned(path, int(owner["pid"]), start):
             return name if claim else None
         if claim is None:
             _unlink(path)
             return None
-        segment = name[: claim.start("pid") - len(".sending-")]
-        return segment if _rename(path, os.path.join(self.path, segment)) else None
+        return claim["segment"] if _rename(path, self._at(claim["segment"])) else None
+
+    def _remove_delivered(self) -> None:
+        for path in list(self._unremoved):
+            with suppress(OSError):
+                _unlink(path)
+                self._unremoved.discard(path)
 
     def _trim(self, folder: str) -> None:
         """Keep what was set aside within its share, the newest of it."""
@@ -198,10 +233,14 @@ class Spool:
             name = self._waiting.popleft()
             if not self._take(name):
                 continue
-            batch = self._load(name)
-            if batch is not None:
-                return Segment(name, batch)
-            self._set_aside(name)
+            try:
+                batch = self._load(name)
+                if batch is not None:
+                    return Segment(name, batch)
+                self._set_aside(self._claimed(name), name)
+            except OSError as error:  # of the disk, or no descriptor to be had: later, and the others first
+                report("unreadable", "the spool segment %s cannot be read: %s", name, error)
+                _rename(self._claimed(name), self._at(name))
         return None
 
     def _take(self, name: str) -> bool:
@@ -215,40 +254,60 @@ class Spool:
 
     def release(self, segment: Segment) -> None:
         """It was delivered, or its parts were written anew."""
-        if _unlink(self._claimed(segment.name)):
-            self._bytes -= len(segment.batch.body)
+        path = self._claimed(segment.name)
+        try:
+            if _unlink(path):
+                self._bytes -= len(segment.batch.body)
+        except OSError as error:
+            self._unremoved.add(path)
+            report("unremoved", "the spool segment %s was sent and cannot be removed: %s", path, error)
 
     def restore(self, segment: Segment) -> None:
         """It could not be delivered: back to its place, before all younger ones."""
-        if _rename(self._claimed(segment.name), self._at(segment.name)):
-            self._waiting.appendleft(segment.name)
+        try:
+            if _rename(self._claimed(segment.name), self._at(segment.name)):
+                self._waiting.appendleft(segment.name)
+        except OSError as error:  # it stays claimed, for as long as claims live
+            report("unremoved", "the spool segment %s cannot be put back: %s", segment.name, error)
+
+    def damaged(self) -> list[Evicted]:
+        """The segments that were set aside in corrupt/ since this was asked last."""
+        damaged, self._damaged = self._damaged, []
+        return damaged
+
+    def set_aside(self, batch: EncodedBatch) -> None:
+        """Keep in corrupt/ a batch whose bytes are as they were written and can be read by nobody."""
+        folder = os.path.join(self.path, "corrupt")
+        self._write_file(folder, _name(batch, time.time_ns()), batch.body)
+        self._trim(folder)
 
     def _load(self, name: str) -> EncodedBatch | None:
         """The claimed segment's batch, None where the bytes are not those that were written."""
         match = NAME.fullmatch(name)
-        path = self._claimed(name)
-        try:
-            body = _read(path)
-        except OSError:
-            return None
-        if match is None or zlib.crc32(body) != int(match["crc"], 16):
+        body = _read(self._claimed(name))
+        if match is None or body is None or zlib.crc32(body) != int(match["crc"], 16):
             return None
         encoding = next(encoding for encoding, suffix in SUFFIXES.items() if suffix == match["suffix"])
-        batch_id = f"{match['writer']}:{match['first']}:{match['count']}"
-        return EncodedBatch(batch_id, body, encoding, int(match["count"]))
+        return EncodedBatch(_batch_id(match), body, encoding, int(match["count"]))
 
-    def _set_aside(self, name: str) -> None:
-        report("corrupt", "the spool segment %s is damaged: moved to corrupt/", name)
+    def _set_aside(self, path: str, name: str) -> None:
         folder = os.path.join(self.path, "corrupt")
-        make_private(folder)
-        _rename(self._claimed(name), os.path.join(folder, name))
+        folder_fd = open_private(folder)  # made, and checked to be no link to elsewhere
+        if folder_fd is not None:
+            os.close(folder_fd)
+        if not _rename(path, os.path.join(folder, name)):
+            return
+        report("corrupt", "the spool segment %s is damaged: moved to corrupt/", name)
+        match = NAME.fullmatch(name)
+        if match is not None:
+            self._damaged.append(Evicted(match["writer"], int(match["count"])))
         self._trim(folder)
 
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name)
 
     def _claimed(self, name: str) -> str:
-        return os.path.join(self.path, f"{name}.sending-{os.getpid()}")
+        return os.path.join(self.path, f"{name}.sending-{this_process()}")
 
 
 def _fill(fd: int, body: bytes) -> None:
@@ -258,34 +317,41 @@ def _fill(fd: int, body: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _name(batch: EncodedBatch, created_ns: int) -> str:
+    identity = batch.batch_id.replace(":", "-")
+    return f"{created_ns:020d}-{identity}-{zlib.crc32(batch.body):08x}{SUFFIXES[batch.encoding]}"
+
+
+def _batch_id(match: re.Match[str]) -> str:
+    return f"{match['writer']}:{match['first']}:{match['count']}"
+
+
 def _size_of(entry: os.DirEntry[str]) -> int:
-    """Bytes of a regular file; -1 for what is not one, or is gone."""
+    """Bytes of a regular file of this user; -1 for what is not one, or is gone."""
     try:
-        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else -1
+        found = entry.stat(follow_symlinks=False)
     except OSError:
         return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) and _is_ours(found) else -1
 
 
-def _read(path: str) -> bytes:
-    with open(os.open(path, READ_FLAGS), "rb") as file:
-        if os.fstat(file.fileno()).st_size > SEGMENT_MAX_BYTES:
-            raise OSError(f"{path} is larger than any segment")
-        return file.read()
+def _is_ours(found: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
-def _is_abandoned(path: str, pid: int) -> bool:
-    """Whether the process that gave this file its name is gone (or, where that cannot be asked, long silent)."""
+def _read(path: str) -> bytes | None:
+    """The bytes of a segment; None for what is none: a link or a pipe in its place, or larger than any."""
     try:
-        if time.time() - os.stat(path).st_mtime > CLAIM_MAX_AGE_S:
-            return True
-        if sys.platform == "win32" or pid == os.getpid():
-            return False
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # gone meanwhile, or a process of another user
-        return False
-    return False
+        file = open(os.open(path, READ_FLAGS), "rb")
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    with file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > SEGMENT_MAX_BYTES:
+            return None
+        return file.read()
 
 
 def _unlink(path: str) -> bool:

@@ -60,6 +60,7 @@ def choose_exporter(config: Config, patience: Patience, dropped: Callable[[], in
         tenant_id=config.tenant_id,
         timeout_s=config.export_timeout,
         encoding=config.compression,
+        trust_env=config.trust_env,
         dropped=dropped,
     )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
 from fasttrace.trace import fork, interrupt
+from fasttrace.trace.encoder import Encoder
 from fasttrace.trace.resource import resource_members
 from fasttrace.trace.stats import FlushResult, Stats, added
 from fasttrace.trace.wakeup import original
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fasttrace.config import Config
     from fasttrace.core._api import Core, Price, Recorder, Ring, RingOwner
     from fasttrace.exporters.base import Exporter
-    from fasttrace.trace.worker import PriceResolver
+    from fasttrace.trace.encoder import PriceResolver
 
 RESTART_INTERVAL_S = 30.0
 WAIT_MAX_S = 86_400.0
@@ -106,7 +107,7 @@ class Processor:
         backing, ring = self._map(backing, owner)
         writers = [*self._writers, owner.writer_id.hex()]
         try:
-            worker = Worker(self._setup(), self.recorder, ring, backing, writers, self._resolve_price)
+            worker = Worker(self._core, self._setup(), self.recorder, ring, backing, writers, self.encoder())
         except BaseException:
             backing.remove()
             backing.close()
@@ -116,6 +117,10 @@ class Processor:
         self.recorder.ring = ring
         worker.start()
         self._deliver_in_multiprocessing_child()
+
+    def encoder(self) -> Encoder:
+        """One that knows this process's prices."""
+        return Encoder(self.recorder, self._resolve_price)
 
     def _setup(self) -> Setup:
         return Setup(self.config, resource_members(self.config), self._exporter)
@@ -169,23 +174,24 @@ class Processor:
             backend=self._core.BACKEND,
         )
 
-    def shutdown(self, timeout_s: float | None = None) -> FlushResult:
+    def shutdown(self, timeout_s: float | None = None, *, is_last: bool = False) -> FlushResult:
         """Stop recording, deliver within `timeout_s` (default: SHUTDOWN_TIMEOUT), spool the rest. Safe to repeat.
 
         Streams that are still open become spans first, as they are; what is read of them later is not recorded.
+        `is_last`: the process ends, and with it whatever call is in the air: it becomes a span of status `aborted`.
         """
         self._check_process()
         try:
             self._core.end_streams(self.recorder)
         except Exception as error:
             report("streams", "streams were still open and are not recorded: %s", error, exc_info=True)
-        return self._stop(timeout_s)
+        return self._stop(timeout_s, is_last)
 
-    def _stop(self, timeout_s: float | None) -> FlushResult:
+    def _stop(self, timeout_s: float | None, is_last: bool = False) -> FlushResult:
         self.recorder.active = False
         self._is_down = True
         atexit.unregister(self._at_exit)
-        return self._retire(clamped(self.config.shutdown_timeout if timeout_s is None else timeout_s))
+        return self._retire(clamped(self.config.shutdown_timeout if timeout_s is None else timeout_s), is_last)
 
     def reconfigure(self, config: Config, exporter: Exporter | None = None) -> None:
         """Use another configuration from the next span on; what was recorded is delivered under the present one.
@@ -210,7 +216,7 @@ class Processor:
         is_same_ring = (before.ring_dir, before.ring_shape) == (config.ring_dir, config.ring_shape)
         return worker is not None and is_same_ring and worker.change(self._setup(), before.shutdown_timeout)
 
-    def _retire(self, timeout_s: float) -> FlushResult:
+    def _retire(self, timeout_s: float, is_last: bool) -> FlushResult:
         """End the worker; its counters stay."""
         with self._lock:
             worker = self._worker
@@ -218,7 +224,7 @@ class Processor:
                 return self._result(FlushResult())
             self.recorder.ring = None
             self.recorder.wake_fd = -1
-            worker.stop(timeout_s)
+            worker.stop(timeout_s, is_last)
             self._past = added(self._past, worker.stats())
             self._worker = None
             return self._result(FlushResult())
@@ -226,7 +232,7 @@ class Processor:
     def _at_exit(self) -> None:
         is_interrupted = interrupt.is_ending()
         try:
-            self.shutdown()
+            self.shutdown(is_last=True)
         except Exception:
             report("exit", "the end of the process met an error of ours", exc_info=True)
         if is_interrupted:

@@ -47,7 +47,7 @@ class Span:
         self._kind = kind
         self._attributes = dict(attributes) if attributes else {}
         self._context: SpanContext | None = None
-        self._entries: dict[SpanContext, tuple[SpanContext | None, int, int]] = {}
+        self._entries: dict[SpanContext, tuple[SpanContext | None, int, int, int]] = {}
 
     def set_attribute(self, key: str, value: Attribute) -> None:
         """Add an attribute, or replace one. Too late once the span was left: then it was recorded as it was."""
@@ -65,10 +65,23 @@ class Span:
 
     def __enter__(self) -> Span:
         previous = CURRENT.get()
-        self._context = context = self._core.new_context(previous)
+        context = self._core.new_context(previous)
+        start_unix, start = self._core.clock_unix_ns(), self._core.clock_monotonic_ns()
+        place = self._take_place(context, start_unix, start)
+        self._context = context
         CURRENT.set(context)
-        self._entries[context] = previous, self._core.clock_unix_ns(), self._core.clock_monotonic_ns()
+        self._entries[context] = previous, start_unix, start, place
         return self
+
+    def _take_place(self, context: SpanContext, start_unix: int, start: int) -> int:
+        """From here on a crash shows the span; -1 without a place for that."""
+        if not self._recorder.active:
+            return -1
+        try:
+            return self._recorder.enter(context, start_unix, start, self._kind, self._name)
+        except Exception as error:  # the block is run all the same
+            report(error)
+            return -1
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
@@ -76,18 +89,19 @@ class Span:
         now = self._core.clock_monotonic_ns()
         context = CURRENT.get()
         if context is not None and context in self._entries:
-            previous, start_unix, start = self._entries.pop(context)
+            previous, start_unix, start, place = self._entries.pop(context)
             CURRENT.set(previous)
         elif self._entries:
-            context, (_, start_unix, start) = self._entries.popitem()
+            context, (_, start_unix, start, place) = self._entries.popitem()
         else:
             return
-        if not self._recorder.active:
-            return
         try:
-            self._recorder.record(context, start_unix, now - start, self._fields(exception))
+            if self._recorder.active:
+                self._recorder.record(context, start_unix, now - start, self._fields(exception))
         except Exception as error:  # what the block did stands, whatever became of its span
             report(error)
+        finally:
+            self._recorder.leave(place)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()

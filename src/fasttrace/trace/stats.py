@@ -39,7 +39,12 @@ class Stats(NamedTuple):
     ring to be had, `spool_full`: evicted from the spool, `too_large`, `discarded`: FASTTRACE_EXPORTER=none).
     replayed, evicted: spans sent from, and dropped from, the spool, those of other processes included.
     content_lost: spans that kept their numbers but lost their texts, captured content included. unpriced: models met
-    that have no price. passed_streams: streamed calls whose chunks are not watched; each has a span of its own.
+    that have no price. recovered: spans found in the rings of dead processes and kept; aborted: calls that were in the
+    air when their process died, or when this one ends, as spans; torn: pushes of the dead that had not returned;
+    recovered_lost: spans of the dead that were overwritten in the ring before they were read;
+    corrupt_rings: ring files that could not be read, set aside. inflight_full: calls that a crash would not have shown
+    in the air, because more of them were than there is room for; they are recorded all the same. passed_streams:
+    streamed calls whose chunks are not watched; each has a span of its own.
     ring_used and ring_slots: spans. backing: path of the ring's file, `anonymous`, or `none` before the first span.
     """
 
@@ -56,6 +61,12 @@ class Stats(NamedTuple):
     bytes_sent: int = 0
     content_lost: int = 0
     unpriced: int = 0
+    recovered: int = 0
+    aborted: int = 0
+    torn: int = 0
+    recovered_lost: int = 0
+    corrupt_rings: int = 0
+    inflight_full: int = 0
     passed_streams: int = 0
     ring_used: int = 0
     ring_slots: int = 0
@@ -103,5 +114,6 @@ def added(past: Stats, now: Stats) -> Stats:
 # Not here: `unstarted` drops and `passed_streams`, which the recorder counts over all its rings.
 COUNTS = (
     *("recorded", "sent", "spooled", "rejected", "pending", "replayed", "evicted", "retries", "batches"),
-    *("bytes_sent", "content_lost", "unpriced"),
+    *("bytes_sent", "content_lost", "unpriced", "recovered", "aborted", "torn", "recovered_lost", "corrupt_rings"),
+    "inflight_full",
 )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fasttrace.errors import report
 from fasttrace.exporters.descriptor import identity
 from fasttrace.trace import fork
+from fasttrace.trace.intake import Intake
 from fasttrace.trace.stats import FlushResult, RingLedger, Stats, without_zeros
 from fasttrace.trace.wakeup import Wakeup, original
 
@@ -29,17 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fasttrace.config import Config
-    from fasttrace.core._api import Batch, Price, Recorder, Ring
+    from fasttrace.core._api import Core, Recorder, Ring
     from fasttrace.core._backing import Backing
-    from fasttrace.exporters.base import Answer, EncodedBatch, Exporter
+    from fasttrace.exporters.base import Answer, Exporter
     from fasttrace.exporters.delivery import Delivery
+    from fasttrace.trace.encoder import Encoder
+    from fasttrace.trace.recovery import Recovery
 
-    PriceResolver = Callable[[str, str], Price | None]
-
-BATCH_MAX_BYTES = 1 << 20
-UNFINISHED_WAIT_S = 0.06
 AFTER_FAILURE_WAIT_S = 1.0
-REMEMBERED_MODELS = 4096
+SIGN_OF_LIFE_S = 1.0
 SPOOLING_GRACE_S = 0.4  # beyond the time to stop, for a disk that is slow
 HOLD_WAIT_S = 0.1
 HOLD_IMPORTS_S = 10.0  # what is being imported when a process forks can never be imported in the child
@@ -73,14 +72,16 @@ class Worker:
 
     def __init__(
         self,
+        core: Core,
         setup: Setup,
         recorder: Recorder,
         ring: Ring,
         backing: Backing,
         writers: Sequence[str],
-        resolve_price: PriceResolver,
+        encoder: Encoder,
     ) -> None:
         """`writers`: the ids of this process's rings, that of `ring` last."""
+        self._core = core
         self.wakeup = Wakeup()
         self._wake_fd = self.wakeup.fd
         self.is_running = self.is_finished = False
@@ -91,15 +92,14 @@ class Worker:
         self._backing = backing
         self._ring_file = identity(backing.lock_fd)
         self._writers = writers
-        self._resolve_price = resolve_price
+        self._encoder = encoder
+        self._intake = Intake(ring, writers, encoder)
+        self._configure()
+        self._recovery: Recovery | None = None
         self._exporter: Exporter | None = None
         self._delivery: Delivery | None = None
         self._is_outlet_open = self._is_all_imported = False
-        self._encoding = "none"
-        self._backlog: list[EncodedBatch] = []
-        self._in_hand = 0
-        self._read_up_to = ring.shape.first_ticket
-        self._unpriced: set[tuple[str, str]] = set()
+        self._is_last = False
         self._waiters: list[Waiter] = []
         self._stop_deadline_s = self._change_deadline_s = FOREVER
         self._next_tick_s = 0.0
@@ -131,8 +131,9 @@ class Worker:
         waiter.lock.acquire(timeout=max(timeout_s, 0.0))
         return waiter.answer[0] if waiter.answer else self.result()
 
-    def stop(self, timeout_s: float) -> None:
-        """Deliver what there is within the time, spool the rest, end the thread."""
+    def stop(self, timeout_s: float, is_last: bool = False) -> None:
+        """Deliver what there is within the time, spool the rest, end the thread. `is_last`: and the process with it."""
+        self._is_last = is_last
         self._stop_deadline_s = time.monotonic() + timeout_s - reserve_s(timeout_s)
         if self.is_running:
             self.flush(timeout_s + SPOOLING_GRACE_S)
@@ -157,18 +158,20 @@ class Worker:
 
     def stats(self) -> Stats:
         """The counters of this worker's spans; those of the recorder are the processor's to add."""
-        ring = RingLedger.of(self._ring.counters())
-        shape = self._ring.shape
+        counters = self._ring.counters()
+        ring, shape = RingLedger.of(counters), self._ring.shape
         common = Stats(
-            recorded=ring.recorded,
+            recorded=ring.recorded + self._intake.aborted,
             dropped={"overwritten": ring.overwritten, "busy": ring.busy},
-            pending=ring.unread + self._in_hand,
+            pending=ring.unread + self._intake.in_hand,
             content_lost=ring.content_lost,
-            unpriced=len(self._unpriced),
+            unpriced=len(self._encoder.unpriced),
             ring_used=min(ring.unread, shape.slots),
             ring_slots=shape.slots,
             backing=self._backing.path or "anonymous",
+            inflight_full=counters.inflight_full,
         )
+        common = self._with_found(common)
         delivery = self._delivery
         if delivery is None:
             return common._replace(dropped=without_zeros(common.dropped))
@@ -185,6 +188,20 @@ class Worker:
             last_error=delivery.last_error,
         )
 
+    def _with_found(self, stats: Stats) -> Stats:
+        """With what came of the rings of dead processes, and of our own calls that were in the air at the end."""
+        own = stats._replace(aborted=self._intake.aborted)
+        if self._recovery is None:
+            return own
+        found = self._recovery.adopted
+        return own._replace(
+            recovered=found.spans,
+            aborted=own.aborted + found.aborted,
+            torn=found.torn,
+            recovered_lost=found.lost,
+            corrupt_rings=found.corrupt,
+        )
+
     def hold_still(self) -> Any:
         """Keep the thread from leaving its next wait; returns the lock to release, None when the time was over."""
         is_own = get_ident() == self._thread_id
@@ -196,6 +213,8 @@ class Worker:
         self.is_finished = True
         self.wakeup.close()
         self._close_backing()
+        if self._recovery is not None:
+            self._recovery.close()
         if self._exporter is not None:
             self._exporter.abandon()
 
@@ -222,11 +241,15 @@ class Worker:
                     self._end_after_failure()
         self.wakeup.close()
 
+    def _configure(self) -> None:
+        self._intake.configure(self._setup.config.batch_size, self._setup.resource)
+
     def _rest(self, timeout_s: float, fd: int = -1, writing: bool = False) -> tuple[bool, bool]:
         """Wait, as `Wakeup.wait` does, with nothing held that a fork would leave locked."""
+        self._ring.heartbeat()
         self._work.release()
         try:
-            return self.wakeup.wait(timeout_s, fd, writing)
+            return self.wakeup.wait(min(timeout_s, SIGN_OF_LIFE_S), fd, writing)
         finally:
             self._work.acquire()
             if self.wakeup.is_lost and self._recorder.wake_fd == self._wake_fd:
@@ -252,11 +275,29 @@ class Worker:
 
         config, exporter = self._setup.config, self._setup.exporter
         outlet = open_outlet(config, self, exporter, lambda: sum(self.stats().dropped.values()))
-        self._exporter, self._encoding = outlet.exporter, outlet.encoding
+        self._exporter, self._encoder.encoding = outlet.exporter, outlet.encoding
         if delivery is None:
-            return Delivery(outlet.exporter, outlet.spool, self, self._writers, config.max_retries)
-        delivery.redirect(outlet.exporter, outlet.spool, config.max_retries)
+            delivery = Delivery(outlet.exporter, outlet.spool, self, self._writers, config.max_retries)
+        else:
+            delivery.redirect(outlet.exporter, outlet.spool, config.max_retries)
+        self._open_recovery(delivery)
         return delivery
+
+    def _open_recovery(self, delivery: Delivery) -> None:
+        """Spans of the dead go the way of our own; where those are thrown away, others may have more use for them."""
+        from fasttrace.trace.recovery import Adopted, Recovery
+
+        past = Adopted() if self._recovery is None else self._recovery.adopted
+        self._close_recovery()
+        if self._setup.config.exporter != "none":
+            self._recovery = Recovery(
+                self._core, self._encoder, self._setup.config, delivery.keep, self._backing.path
+            )
+            self._recovery.adopted = past
+
+    def _close_recovery(self) -> None:
+        if self._recovery is not None:
+            self._recovery.close()
 
     def _turn(self, delivery: Delivery) -> None:
         waiters, setup, is_stopping = list(self._waiters), self._next_setup, self._is_ending()
@@ -271,10 +312,16 @@ class Worker:
         if is_stopping:
             self._finish(delivery)
             waiters = list(self._waiters)
-        has_more = not is_stopping and self._replay(delivery, waiters)
+        again_s = FOREVER if is_stopping else min(self._recover(), self._replay(delivery, waiters))
         self._answer(waiters)
-        if not has_more and not is_stopping and not self._waiters:
-            self._rest(self._next_tick_s - time.monotonic())
+        if not is_stopping and not self._waiters:
+            self._rest(min(self._next_tick_s - time.monotonic(), again_s))
+
+    def _drain(self, delivery: Delivery, everything: bool) -> None:
+        if self._exporter is not None:
+            self._encoder.encoding = self._exporter.encoding  # it says it simpler to a collector that asked for that
+        self._intake.drain(delivery, everything, self._rest)
+        self._is_all_imported = self._is_all_imported or self._intake.has_encoded
 
     def _is_ending(self) -> bool:
         return self._stop_deadline_s != FOREVER
@@ -283,6 +330,7 @@ class Worker:
         """Put another configuration in the place of the present one, whose spans are settled."""
         self._close_exporter()
         self._setup = setup
+        self._configure()
         self._is_outlet_open = False
         self._next_tick_s = 0.0
         if self._next_setup is setup:
@@ -305,106 +353,44 @@ class Worker:
 
     def _finish(self, delivery: Delivery) -> None:
         """The last spans; then the ring's file goes, if everything in it is settled."""
-        self._drain(delivery, True)
+        self._drain(delivery, everything=True)
+        if self._is_last:
+            self._intake.deliver_aborted(delivery)
+        self._close_recovery()
         self._close_exporter()
         if self.stats().pending == 0:
             self._backing.remove()
             self._close_backing()
         self.is_finished = True
 
-    # ---- from the ring to a batch ----
+    # ---- other processes' spans, and those on disk ----
 
-    def _drain(self, delivery: Delivery, everything: bool) -> None:
-        """Settle the spans that are in the ring now; only whole batches of them, unless `everything`."""
-        self._settle_backlog(delivery)
-        goal = self._ring.counters().recorded
-        empty_reads = 0
-        while not self._backlog and empty_reads < 2 and self._is_batch_due(goal if everything else 0):
-            batch = self._encoded_next(delivery)
-            if batch is None:
-                empty_reads += 1
-                self._rest(UNFINISHED_WAIT_S)  # a producer is in the middle of the oldest one
-                continue
-            empty_reads = 0
-            self._settled(batch, delivery.deliver(batch))
+    def _recover(self) -> float:
+        """A piece of the work on dead processes' rings, unless our own spans wait. Seconds until there is more."""
+        if self._recovery is None or self._intake.backlog or self._intake.is_batch_due():
+            return FOREVER
+        return 0.0 if self._recovery.step() else FOREVER
 
-    def _is_batch_due(self, goal: int) -> bool:
-        counters = self._ring.counters()
-        passed = counters.delivered + counters.lost + counters.pending
-        return passed < goal or counters.recorded - passed >= self._setup.config.batch_size
-
-    def _settle_backlog(self, delivery: Delivery) -> None:
-        for batch in self._backlog[:]:
-            self._backlog.remove(batch)
-            self._settled(batch, delivery.deliver(batch))
-
-    def _settled(self, batch: EncodedBatch, left: list[EncodedBatch]) -> None:
-        """Count a batch as done, but for the pieces left of it."""
-        if batch.writer in self._writers:
-            self._in_hand -= batch.span_count - sum(piece.span_count for piece in left)
-        self._backlog += left
-        self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        """Tickets are passed in order: while one batch is open, later ones stay in the ring's file too."""
-        if not self._in_hand:
-            self._ring.acknowledge(self._read_up_to)
-
-    def _encoded_next(self, delivery: Delivery) -> EncodedBatch | None:
-        """The next spans of the ring as bytes, in hand until they are settled; None when none can be had."""
-        spans = self._ring.read(self._setup.config.batch_size, BATCH_MAX_BYTES)
-        self._read_up_to = spans.next_ticket
-        self._in_hand += spans.count
-        try:
-            if spans.count:
-                return self._encode(spans)
-        except Exception:
-            report("encode", "%d spans could not be encoded: dropped", spans.count, exc_info=True)
-            delivery.tally.drop("unencodable", spans.count)
-            self._in_hand -= spans.count
-        self._acknowledge()
-        return None
-
-    def _encode(self, spans: Batch) -> EncodedBatch:
-        from fasttrace.exporters.base import EncodedBatch
-        from fasttrace.exporters.compression import compress
-
-        for provider, model in spans.unpriced():
-            self._price(provider, model)
-        recorder = self._recorder
-        body = spans.encode(recorder.prices, recorder.price_version, self._setup.resource)
-        self._is_all_imported = True
-        batch_id = f"{self._writers[-1]}:{spans.first_ticket}:{spans.count}"
-        return EncodedBatch(batch_id, compress(body, self._encoding), self._encoding, spans.count)
-
-    def _price(self, provider: str, model: str) -> None:
-        """Put a model's price into the table, for this batch and every later call."""
-        try:
-            price = self._resolve_price(provider, model)
-        except Exception:
-            report("price", "the price of %s could not be looked up", model, exc_info=True)
-            price = None
-        self._recorder.prices.put(provider, model, price)
-        if price is None and len(self._unpriced) < REMEMBERED_MODELS:
-            self._unpriced.add((provider, model))
-
-    # ---- the spool ----
-
-    def _replay(self, delivery: Delivery, waiters: list[Waiter]) -> bool:
-        """Send a segment; while somebody waits, all that this process spooled. Whether it is worth going on."""
-        while not self._backlog:
-            has_more, left = delivery.replay()
-            self._in_hand += sum(piece.span_count for piece in left if piece.writer in self._writers)
-            self._backlog += left
+    def _replay(self, delivery: Delivery, waiters: list[Waiter]) -> float:
+        """Send a segment; while somebody waits, all that this process spooled. Seconds until it is worth going on."""
+        while not self._intake.backlog:
+            again_s, left = delivery.replay()
+            self._intake.take_back(left)
             is_awaited = waiters and delivery.tally.spooled and time.monotonic() < waiters[-1].deadline_s
-            if not has_more or not is_awaited or self._is_batch_due(0):
-                return has_more
-        return False
+            if again_s is None:
+                return FOREVER
+            if not is_awaited or self._intake.is_batch_due():
+                return again_s
+        return FOREVER
 
     # ---- Patience ----
 
     def is_over(self) -> bool:
         return time.monotonic() >= self._deadline_s()
+
+    def is_awaited(self) -> bool:
+        now_s = time.monotonic()
+        return any(now_s < waiter.deadline_s for waiter in list(self._waiters))
 
     def _deadline_s(self) -> float:
         return min(self._stop_deadline_s, self._change_deadline_s)
@@ -449,17 +435,9 @@ class Worker:
         return min([self._deadline_s(), *(waiter.deadline_s for waiter in list(self._waiters))])
 
     def _relieve(self) -> None:
-        """Empty a ring that is half full into the spool, while a batch in hand waits for its collector."""
-        delivery = self._delivery
-        while delivery is not None and not self._backlog and self._is_pressed():
-            batch = self._encoded_next(delivery)
-            if batch is None:
-                return
-            self._settled(batch, delivery.spool_only(batch))
-
-    def _is_pressed(self) -> bool:
-        ledger = RingLedger.of(self._ring.counters())
-        return 2 * ledger.unread >= self._ring.shape.slots
+        """A wait goes on only when the ring has room again."""
+        if self._delivery is not None:
+            self._intake.relieve(self._delivery)
 
 
 def new_lock() -> Any:

@@ -10,6 +10,7 @@ from .layout import region_bytes
 from .method import method, switch
 from .price import PriceTable
 from .recorder import Recorder
+from .recovered import RecoveredRing
 from .ring import Ring
 from .stream import end_streams
 
@@ -19,6 +20,7 @@ __all__ = [
     "BACKEND",
     "PriceTable",
     "Recorder",
+    "RecoveredRing",
     "Ring",
     "SpanContext",
     "clock_monotonic_ns",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .price import PriceTable
-    from .ring import Ring
+    from .region import Region
 
 PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
     layout.FIRST_STRING + layout.RECORD_STRINGS.index(name)
@@ -24,7 +24,7 @@ PROVIDER_AT, MODEL_AT, REQUEST_MODEL_AT, VERSION_AT = (
 class Batch:
     """Spans copied out of the ring, not yet acknowledged."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Region) -> None:
         self.count = 0
         self.first_ticket = 0
         self.next_ticket = 0

@@ -13,19 +13,16 @@ from .._api import CURRENT, Endpoint, Router
 from .._report import report
 from .._text import exact_text
 from .context import clock_monotonic_ns, clock_unix_ns, new_context
+from .inflight import NO_PLACE
 from .layout import (
     DURATION_NS,
     FLAG_STREAM,
     FLAGS,
     NUMBER,
-    PARENT_SPAN_ID,
     PRESENT,
     RETRIES,
-    SPAN_ID,
-    START_UNIX_NS,
     STATUS,
     TRACE_HI,
-    TRACE_LO,
     USAGE_SOURCE,
 )
 from .raw import watch_raw
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
     from .._api import CallSpec
     from .context import SpanContext
+    from .inflight import Tail
     from .ring import Ring
 
 ENDPOINTS_MAX = 16
@@ -48,16 +46,28 @@ HAS_RETRIES = 1 << NUMBER["retries"]
 class Call:
     """One call on its way: its record, its content, and the span that was current before."""
 
-    __slots__ = ("content", "context", "is_foreign", "is_streamed", "previous", "ring", "route", "started_ns", "values")
+    __slots__ = (
+        *("content", "context", "is_foreign", "is_streamed", "place", "previous", "ring", "route", "started_ns"),
+        *("tail", "values"),
+    )
     context: SpanContext
     previous: object
+    place: int  # in the ring's in-flight table
 
     def __init__(
-        self, ring: Ring, route: Route, values: list[int], content: bytearray, is_foreign: bool, is_streamed: bool
+        self,
+        ring: Ring,
+        route: Route,
+        values: list[int],
+        tail: Tail,
+        content: bytearray,
+        is_foreign: bool,
+        is_streamed: bool,
     ) -> None:
         self.ring = ring
         self.route = route
         self.values = values
+        self.tail = tail
         self.content = content
         self.is_foreign = is_foreign
         self.is_streamed = is_streamed
@@ -67,10 +77,10 @@ class Call:
         self.previous = CURRENT.get()
         self.context = context = new_context(self.previous)
         CURRENT.set(context)
-        values[TRACE_HI], values[TRACE_LO] = context.trace_hi, context.trace_lo
-        values[SPAN_ID], values[PARENT_SPAN_ID] = context.id, context.parent
-        values[START_UNIX_NS] = clock_unix_ns()
+        identity = context.trace_hi, context.trace_lo, context.id, context.parent, clock_unix_ns()
+        values[TRACE_HI:DURATION_NS] = identity
         self.started_ns = clock_monotonic_ns()
+        self.place = self.ring.enter(identity, self.started_ns, self.tail)
 
     def stop(self) -> None:
         """Stop the clock, and give the previous span back, if this one still is current: a coroutine may be closed in
@@ -132,11 +142,12 @@ class Target:
             is_streamed = wish is not False and is_true(wish)
         content = self.params.content(params)
         endpoint = self._endpoint(args)
-        values = route.template(ring, endpoint, model, content)
+        values, tails = route.template(ring, endpoint, model, content)
         if flags:
             values[FLAGS] |= flags
         is_foreign = endpoint is not None and endpoint.provider != route.spec.sdk
-        call = Call(ring, route, values, content, is_foreign, is_streamed or route.spec.always_streams)
+        is_streamed = is_streamed or route.spec.always_streams
+        call = Call(ring, route, values, tails[is_streamed], content, is_foreign, is_streamed)
         if self.recorder.capture_input and route.content is not None and bodies:
             self._capture(call, "input", route.content.input, bodies[0])
         if call.is_streamed:
@@ -186,11 +197,16 @@ class Target:
     def succeed(self, call: Call, reply: Any) -> Any:
         """The end of a call whose original returned; what the caller gets: the reply, or what watches it. A reply that
         is read later is a call that ends later."""
-        call.stop()
-        if call.is_streamed or (self.routes is not None and type(reply) is not call.route.plain_type):
-            watched = self._watch(call, reply)
-            if watched is not None:
-                return watched
+        try:
+            call.stop()
+            if call.is_streamed or (self.routes is not None and type(reply) is not call.route.plain_type):
+                watched = self._watch(call, reply)
+                if watched is not None:
+                    return watched
+        except BaseException:  # an interrupt goes on
+            place, call.place = call.place, NO_PLACE
+            call.ring.leave(place)
+            raise
         call.values[STATUS] = SUCCESS
         try:
             self.read_reply(call, reply)
@@ -216,16 +232,18 @@ class Target:
         return watched
 
     def fail(self, call: Call, error: BaseException) -> None:
-        call.stop()
         try:
+            call.stop()
             self.read_failure(call, error)
         finally:
             self.push(call)
 
     def cancel(self, call: Call) -> None:
-        call.stop()
-        call.values[STATUS] = CANCELLED
-        self.push(call)
+        try:
+            call.stop()
+            call.values[STATUS] = CANCELLED
+        finally:
+            self.push(call)
 
     # ---- the steps of an ending ----
 
@@ -260,4 +278,9 @@ class Target:
         if context.retries or context.attempts > 1:
             call.values[RETRIES] = min(context.retries or context.attempts - 1, 0xFFFF)
             call.values[PRESENT] |= HAS_RETRIES
-        self.recorder.push_call(call.ring, call.values, call.content)
+        ring = call.ring
+        try:
+            self.recorder.push_call(ring, call.values, call.content)
+        finally:
+            place, call.place = call.place, NO_PLACE
+            ring.leave(place)

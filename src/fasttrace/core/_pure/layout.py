@@ -91,8 +91,8 @@ RANGE_NONE, RANGE_OPEN, RANGE_SETTLED = 0, 1, 2
 
 PAGE_BYTES = 4096
 INFLIGHT_SLOT_BYTES = 128
-# ft_inflight_slot behind its state: trace (2), span, parent, two starts, strings (5), port, kind, is_stream.
-INFLIGHT = Struct("4Qqq5HHBB58x")
+# ft_inflight_call: trace (2), span, parent, two starts, strings (5), port, kind, is_stream; in a slot behind its state.
+INFLIGHT = Struct("4Qqq5HHBB2x")
 INFLIGHT_STRINGS = ("operation", "name", "provider", "request_model", "server_address")
 STRTAB_MAX_BYTES = 512 << 10
 STRTAB_TEXT_MAX_BYTES = 256

@@ -19,7 +19,7 @@ from .layout import CODES, COUNTS, FIELDS, FLAG_CONTENT_LOST, FLAG_STREAM, NUMBE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .ring import Ring
+    from .region import Region
 
 FORMS_MAX = 4096
 LABELS = tuple(f',"{name}":' for name in FIELDS)
@@ -138,7 +138,7 @@ def context_of(texts: Texts, lists: Lists) -> str:
 class Writer:
     """Writes the lines of one ring; keeps its forms and the second of the last timestamp."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Region) -> None:
         self._ring = ring
         self._forms: dict[bytes, Form] = {}
         self._second = -1

@@ -4,37 +4,46 @@ A ticket's slot is in one of four states. Its record is whole: it is copied, and
 next lap may have come meanwhile. The slot belongs to a later ticket: the record is lost. It is being written, or its
 push gave way: the reader waits for it for a while, then steps over it and looks again at every read, until it is
 delivered or the next lap has buried it. So each ticket is delivered once, lost once, or still pending.
+
+In a dead process's ring nothing that is unfinished will be finished: it is torn, at once. And nothing there is to be
+believed: a record whose content could not stand in a line of JSON goes without it.
 """
 
 from __future__ import annotations
 
+import sys
 from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from . import layout
 from .batch import Batch
+from .json_valid import json_fields_are_valid
 from .layout import FLAG_UNPRICED, HALF64, MASK64, SLOT_BYTES, SLOT_WORDS
 
 if TYPE_CHECKING:
-    from .ring import Ring
+    from .region import Region
 
 STEP_OVER_NS = 50_000_000
 PENDING_TICKETS = 64
 ENDING = Struct("=H20xQII")  # of a record: flags, and where its content is
 ENDING_AT = 186
+FLAGS_OF_WRITERS = layout.FLAG_STREAM | FLAG_UNPRICED | layout.FLAG_OTHER_TIER | layout.FLAG_OTHER_RATE
 read_ending = ENDING.unpack_from
 
 
 class Reader:
     """Position and counters of the one consumer."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Region, is_owner_dead: bool = False) -> None:
         self.ring = ring
+        self.is_owner_dead = is_owner_dead
         self.next = ring.shape.first_ticket
         self.delivered = 0
         self.lost = 0
         self.content_lost = 0
+        self.skipped = 0
+        self.torn = 0
         self.pending: list[int] = []
         self._stalled_since_ns: int | None = None
         self._words = ring.words
@@ -45,13 +54,14 @@ class Reader:
         self._arena_bytes = ring.shape.arena_bytes
         self._copy = self._copy_slot if ring.lock is None else self._copy_slot_locked
 
-    def read(self, max_spans: int, max_bytes: int, now_ns: int) -> Batch:
-        """Copy what is committed below one look at the head. `now_ns` is monotonic."""
+    def read(self, max_spans: int, max_bytes: int, now_ns: int, until_ticket: int | None = None) -> Batch:
+        """Copy what is committed below one look at the head, or below a ticket before it. `now_ns` is monotonic."""
         batch = Batch(self.ring)
         head = self.ring.words[layout.HEAD]
-        self._skip_lapped(head)
+        limit = head if until_ticket is None else self._limit_of(until_ticket, head)
+        self._skip_lapped(head, limit)
         self._revisit(batch, head, max_spans, max_bytes)
-        while self.next != head and batch.count < max_spans and (batch.content_bytes < max_bytes or not batch.count):
+        while self.next != limit and batch.count < max_spans and (batch.content_bytes < max_bytes or not batch.count):
             if not self._take(batch, self.next) and not self._step_over(now_ns):
                 break
             self.next = (self.next + 1) & MASK64
@@ -59,16 +69,32 @@ class Reader:
         batch.next_ticket = self.next
         return batch
 
+    def skip(self, next_ticket: int) -> None:
+        """Pass over every ticket below this one, or the head where that is nearer."""
+        limit = self._limit_of(next_ticket, self.ring.words[layout.HEAD])
+        self.skipped += (limit - self.next) & MASK64
+        self.next = limit
+
+    def _limit_of(self, ticket: int, head: int) -> int:
+        """The ticket, if it is between the next one and the head; else the nearer of the two."""
+        if not 0 <= ticket <= MASK64:
+            raise OverflowError(f"not a ticket: {ticket}")
+        ahead = (ticket - self.next) & MASK64
+        if ahead <= (head - self.next) & MASK64:
+            return ticket
+        return self.next if ahead >= HALF64 else head
+
     def _is_lapped(self, ticket: int, head: int) -> bool:
         return (head - ticket) & MASK64 > self.ring.shape.slots
 
-    def _skip_lapped(self, head: int) -> None:
+    def _skip_lapped(self, head: int, limit: int) -> None:
         """More than a lap behind: what was in between has been overwritten."""
         if not self._is_lapped(self.next, head):
             return
-        oldest = (head - self.ring.shape.slots) & MASK64
-        self.lost += (oldest - self.next) & MASK64
-        self.next = oldest
+        lapped = (head - self.ring.shape.slots - self.next) & MASK64
+        passed = min(lapped, (limit - self.next) & MASK64)
+        self.lost += passed
+        self.next = (self.next + passed) & MASK64
         self._stalled_since_ns = None
 
     def _revisit(self, batch: Batch, head: int, max_spans: int, max_bytes: int) -> None:
@@ -82,7 +108,11 @@ class Reader:
                 self.lost += 1
 
     def _step_over(self, now_ns: int) -> bool:
-        """May the reader go past the next, unfinished ticket? Not before it has been so for a while."""
+        """May the reader go past the next, unfinished ticket? Not before it has been so for a while, unless its writer
+        is dead."""
+        if self.is_owner_dead:
+            self.torn += 1
+            return True
         if self._stalled_since_ns is None:
             self._stalled_since_ns = now_ns
         if now_ns - self._stalled_since_ns < STEP_OVER_NS:
@@ -122,9 +152,11 @@ class Reader:
     def _deliver(self, batch: Batch, ticket: int, record: bytes) -> None:
         flags, position, length, crc = read_ending(record, ENDING_AT)
         content = b""
+        if self.is_owner_dead and flags & ~FLAGS_OF_WRITERS:
+            record = with_flags(record, flags & FLAGS_OF_WRITERS)
         if length:
             found = self._content(position, length, crc)
-            if found is None:
+            if found is None or (self.is_owner_dead and not json_fields_are_valid(found)):
                 record = without_content(record)
                 self.content_lost += 1
             else:
@@ -146,6 +178,10 @@ class Reader:
     def _distance(self, position: int) -> int:
         """Bytes claimed since the block's own claim began."""
         return (self._words[layout.ARENA_HEAD] - position) & MASK64
+
+
+def with_flags(record: bytes, flags: int) -> bytes:
+    return record[:ENDING_AT] + flags.to_bytes(2, sys.byteorder) + record[ENDING_AT + 2 :]
 
 
 def without_content(record: bytes) -> bytes:

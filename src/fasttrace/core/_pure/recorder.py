@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from .._api import KINDS, STATUSES, USAGE_SOURCES
 from .._report import report
 from .._text import clean, exact_text
+from .inflight import NO_PLACE, tail_of
 from .layout import (
     CHUNKS,
     CLIP_BYTES,
@@ -105,6 +106,8 @@ HAS_COST = 1 << NUMBER["cost_usd"]
 HAS_INPUT_OR_OUTPUT = HAS_INPUT | HAS_OUTPUT
 HAS_INPUT_OR_COST = HAS_INPUT | HAS_COST
 COST_LOCAL, COST_PROVIDER = 1, 2
+PLACE_BITS = 26  # a place and its ring's number in one integer; INFLIGHT_MAX slots end before word 2^26
+PLACE_MASK = (1 << PLACE_BITS) - 1
 REPORTED_COST_MAX_USD = 9007.0  # 2^53 pico-USD: up to here the product with 1e12 is exact to a float's last digit
 
 
@@ -330,18 +333,45 @@ class Recorder:
 
     def ready(self) -> Ring | None:
         """The ring of this process, started at the first span and again after a fork; None (counted) without one."""
+        ring = self._own_ring() or self._started()
+        if ring is None:
+            self.dropped_unstarted += 1
+        return ring
+
+    def _own_ring(self) -> Ring | None:
+        """None where it is the ring of the process that this one was forked from."""
         ring = self.ring
-        if ring is not None and ring.alive[0]:
-            return ring
+        return ring if ring is not None and ring.alive[0] else None
+
+    def _started(self) -> Ring | None:
         try:
             self._start()
         except Exception as error:  # the caller's call goes on without a span
             report(error)
-        ring = self.ring
-        if ring is not None and ring.alive[0]:
-            return ring
-        self.dropped_unstarted += 1
-        return None
+        return self._own_ring()
+
+    def enter(self, context: SpanContext, start_unix_ns: int, start_ns: int, kind: str, name: str) -> int:
+        """A span made by hand is in the air: its place in the in-flight table, for `leave`; -1 without one. Who finds
+        no ring here is counted when its span is recorded."""
+        ring = self._own_ring() or self._started()
+        if ring is None:
+            return NO_PLACE
+        values = EMPTY_RECORD[:]
+        set_field(ring, values, bytearray(), "kind", kind)
+        for field in ("operation", "name"):
+            set_field(ring, values, bytearray(), field, name)
+        identity = context.trace_hi, context.trace_lo, context.id, context.parent, start_unix_ns
+        try:
+            place = ring.enter(identity, start_ns, tail_of(values, False))
+        except struct.error as error:
+            raise OverflowError(f"a time of the span does not fit: {error}") from None
+        return NO_PLACE if place < 0 else ring.number << PLACE_BITS | place
+
+    def leave(self, place: int) -> None:
+        """It was recorded, or never will be. A place of another ring or process is left alone."""
+        ring = self._own_ring()
+        if place >= 0 and ring is not None and place >> PLACE_BITS == ring.number:
+            ring.leave(place & PLACE_MASK)
 
     def record(self, context: SpanContext, start_unix_ns: int, duration_ns: int, fields: Mapping[str, object]) -> bool:
         """One finished span: fields by wire name; codes as their strings, durations in ns, cost in pico-USD, text as

@@ -15,57 +15,35 @@ finaliser that records a span while its thread is pushing must not wait for itse
 
 from __future__ import annotations
 
-import errno
-import mmap
 import sys
 from _thread import RLock
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from .._api import RingCounters, RingOwner, RingShape
-from .._text import clean
+from .._api import RingCounters
 from . import layout
 from .context import clock_monotonic_ns, fork_mark
+from .inflight import table
 from .layout import HALF64, MASK64, SLOT_WORDS
+from .region import Region, keep_out_of_core_dumps, map_region
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable
 
+    from .._api import BatchRange, RingOwner, RingShape
     from .batch import Batch
-    from .ndjson import Writer
+    from .inflight import Tail
 
     Content = bytes | bytearray
 
 IS_LOCK_FREE = sys.version_info >= (3, 11) and getattr(sys, "_is_gil_enabled", lambda: True)()
 DROPPED, PUSHED, PUSHED_WAKE = 0, 1, 2
-REMEMBERED_TEXTS = 4096
-REMEMBERED_TEXT_CHARACTERS = 256
+next_number = count(1).__next__  # of rings; copied by fork
 
 
-def map_region(fd: int, size: int) -> mmap.mmap:
-    """Map the file, or anonymous memory of this process alone for fd -1, populated: a push must not wait for pages.
-
-    Raises OSError, also for a file that is shorter than `size`.
-    """
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size)
-    flags = mmap.MAP_SHARED if fd >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    try:
-        return mmap.mmap(fd, size, flags | getattr(mmap, "MAP_POPULATE", 0))
-    except ValueError as error:
-        raise OSError(errno.EINVAL, f"ring file: {error}") from error
-
-
-def keep_out_of_core_dumps(memory: mmap.mmap, start: int, length: int) -> None:
-    """Content may be what users typed. Best effort: not every system has a word for it."""
-    advice = getattr(mmap, "MADV_DONTDUMP", None)
-    if advice is None or start % mmap.PAGESIZE or length % mmap.PAGESIZE:
-        return
-    memory.madvise(advice, start, length)
-
-
-def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner: RingOwner) -> layout.Offsets:
+def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner: RingOwner) -> None:
     """Write the header and empty the slots; `ready` comes last, a file without it was never used."""
     offsets = layout.offsets_of(shape)
     words[layout.READY] = 0
@@ -85,92 +63,31 @@ def format_region(memory: mmap.mmap, words: memoryview, shape: RingShape, owner:
     sequences = words[first_word : first_word + shape.slots * SLOT_WORDS : SLOT_WORDS]
     sequences[:] = memoryview(fresh * shape.slots).cast("Q")
     words[layout.READY] = 1
-    return offsets
 
 
-class Ring:
+class Ring(Region):
     """A process's ring: written by every thread, read by one.
 
     `push(values, content)` takes a record's values in the order of `layout.RECORD` and the tagged content, and returns
     DROPPED, PUSHED or PUSHED_WAKE (a quarter lap is full); a content length already set says that content was cut.
-    `alive[0]` turns 0 in a fork child, which needs a ring of its own. `index_of[which][text]` are the string table
-    indices found so far; ask `index()` for one that is not there, and `text_of[index]` for the string (clipped) that an
-    index of this process stands for; `is_full` once a string found no room. `templates` is room for a call driver:
-    values prepared once per kind of call, valid for this ring only.
+    `alive[0]` turns 0 in a fork child, which needs a ring of its own. `templates` is room for a call driver: values
+    prepared once per kind of call, with the tails of its in-flight slots (plain, streamed), valid for this ring only.
+    `enter` and `leave` are the in-flight table's (inflight.py); no other ring of this process, nor of the ones it was
+    forked from, has the same `number`.
     """
 
     def __init__(self, fd: int, shape: RingShape, owner: RingOwner) -> None:
-        self.shape = shape
-        size = layout.region_bytes(shape)
-        self.memory = map_region(fd, size)
-        self.words = memoryview(self.memory).cast("Q")
-        self.offsets = format_region(self.memory, self.words, shape, owner)
-        keep_out_of_core_dumps(self.memory, self.offsets.arena, shape.arena_bytes)
+        memory = map_region(fd, layout.region_bytes(shape))
+        format_region(memory, memoryview(memory).cast("Q"), shape, owner)
+        super().__init__(memory, shape)
+        keep_out_of_core_dumps(memory, self.offsets.arena, shape.arena_bytes)
         self.lock = None if IS_LOCK_FREE else RLock()
         self.alive = fork_mark()
         self.push = pusher(self)
-        self.index_of: tuple[dict[str, int], ...] = tuple({} for _ in layout.RECORD_STRINGS)
-        self.templates: dict[Any, list[int]] = {}
-        self.text_of: dict[int, str] = {}
-        self.is_full = False
-        self._entries: dict[bytes, int] = {}
+        self.enter, self.leave = table(self)
+        self.number = next_number()
+        self.templates: dict[Any, tuple[list[int], tuple[Tail, Tail]]] = {}
         self._reader: Any = None
-        self._writer: Any = None
-
-    # ---- the string table ----
-
-    def index(self, which: int, text: str) -> int:
-        """Index of a record string (position in `layout.RECORD_STRINGS`), clipped; 0 if empty or the table is full."""
-        known = self.index_of[which].get(text)
-        if known is not None:
-            return known
-        index = self.intern(clean(text, layout.CLIP_BYTES[layout.RECORD_STRINGS[which]]))
-        self._remember(self.index_of[which], text, index)
-        return index
-
-    def _remember(self, known: dict[str, int], text: str, index: int) -> None:
-        """Bounded: names made up per call must not pile up here, and a full table is asked again."""
-        if index == 0 or len(text) > REMEMBERED_TEXT_CHARACTERS:
-            return
-        if len(known) >= REMEMBERED_TEXTS:
-            known.clear()
-        known[text] = index
-
-    def intern(self, text: bytes) -> int:
-        """Index of the string in the table, added if new; 0 if it is empty or the table is full."""
-        index = self._entries.get(text)
-        if index is not None:
-            return index
-        if self.lock is None:
-            return self._append(text)
-        with self.lock:
-            return self._append(text)
-
-    def _append(self, text: bytes) -> int:
-        size, limit = (len(text) + 2 + 7) & -8, self.shape.strtab_bytes
-        if not 0 < len(text) <= layout.STRTAB_TEXT_MAX_BYTES:
-            return 0
-        if (used := self.words[layout.STRTAB_USED]) + size > limit:
-            self.is_full = True
-            return 0
-        self.words[layout.STRTAB_USED] = used + size
-        at = self.offsets.strtab + used
-        self.memory[at : at + 2 + len(text)] = len(text).to_bytes(2, sys.byteorder) + text
-        self.text_of[used // 8] = text.decode("utf-8", "replace")
-        self._entries[text] = used // 8
-        return used // 8
-
-    def string(self, index: int) -> bytes | None:
-        """The string behind an index, None for an index that is not one."""
-        at = index * 8
-        used = min(self.words[layout.STRTAB_USED], self.shape.strtab_bytes)
-        if not 8 <= at <= used - 8:
-            return None
-        at += self.offsets.strtab
-        length = int.from_bytes(self.memory[at : at + 2], sys.byteorder)
-        if not 0 < length <= layout.STRTAB_TEXT_MAX_BYTES or at + 2 + length > self.offsets.strtab + used:
-            return None
-        return self.memory[at + 2 : at + 2 + length]
 
     # ---- the consumer: one thread ----
 
@@ -187,19 +104,50 @@ class Ring:
         batch: Batch = self._reader.read(max_spans, max_bytes, now_ns)
         return batch
 
-    @property
-    def writer(self) -> Writer:
-        """What writes this ring's spans as NDJSON, kept for what it has learnt."""
-        if self._writer is None:
-            from .ndjson import Writer
-
-            self._writer = Writer(self)
-        writer: Writer = self._writer
-        return writer
-
     def acknowledge(self, next_ticket: int) -> None:
         """Every ticket below `next_ticket` is sent or spooled: whoever recovers the file starts there."""
         self.words[layout.ACKED] = next_ticket
+
+    def aborted(self) -> Batch:
+        """The calls that are in the air now, as spans of status `aborted`; tickets from the head on. Any thread."""
+        from .aborted import aborted_calls
+
+        return aborted_calls(self, clock_monotonic_ns())
+
+    def may_intern(self) -> bool:
+        """A fork child must not write to its parent's string table."""
+        return bool(self.alive[0])
+
+    # ---- for whoever may have to recover the file: the consumer's thread ----
+
+    def heartbeat(self) -> None:
+        """A sign of life in the header: until then a call in the air had run for sure."""
+        self.words[layout.ALIVE] = clock_monotonic_ns()
+
+    def set_resource(self, resource: bytes) -> None:
+        """JSON members that recovery gives each span; more than 2,048 bytes of them are left out."""
+        self.words[layout.RESOURCE_LENGTH] = 0
+        if len(resource) > layout.RESOURCE_MAX_BYTES:
+            return
+        self.memory[layout.RESOURCE_AT : layout.RESOURCE_AT + len(resource)] = resource
+        self.words[layout.RESOURCE_LENGTH] = len(resource)
+
+    def set_range(self, index: int, batch_range: BatchRange | None) -> None:
+        """Write one of the header's ranges, or clear it for None. A death in between leaves the old, the new or none:
+        where only the state differs nothing else is touched, and else there is no range while the rest is written."""
+        if not 0 <= index < layout.RANGE_COUNT:
+            raise IndexError(f"a ring has {layout.RANGE_COUNT} ranges, none of number {index}")
+        words, at = self.words, layout.RANGES + index * layout.RANGE_WORDS
+        if batch_range is None:
+            words[at] = layout.RANGE_NONE
+            return
+        *tickets, is_settled = batch_range
+        if not 0 <= min(tickets) <= max(tickets) <= MASK64:
+            raise OverflowError(f"not a range of tickets: {batch_range}")
+        if words[at + 1 : at + 4].tolist() != tickets:
+            words[at] = layout.RANGE_NONE
+            words[at + 1], words[at + 2], words[at + 3] = tickets
+        words[at] = layout.RANGE_SETTLED if is_settled else layout.RANGE_OPEN
 
     def counters(self) -> RingCounters:
         """Where every ticket stands. Any thread."""

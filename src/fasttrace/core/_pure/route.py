@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._text import clean, clip, exact_text
 from .chunk_plan import StreamPlan
+from .inflight import tail_of
 from .layout import CLIP_BYTES, EMPTY_RECORD
 from .recorder import set_field
 from .reply import MISSING, quiet_value, reader
@@ -17,6 +18,7 @@ from .request import compiled
 
 if TYPE_CHECKING:
     from .._api import CallSpec, Endpoint, Router
+    from .inflight import Tail
     from .ring import Ring
 
 TEMPLATES_MAX = 512
@@ -47,22 +49,25 @@ class Route:
             plan = self._plans[is_foreign] = StreamPlan(chunk, events, is_foreign)
         return plan
 
-    def template(self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray) -> list[int]:
-        """A copy of the record with everything that is known before the call."""
+    def template(
+        self, ring: Ring, endpoint: Endpoint | None, model: Any, content: bytearray
+    ) -> tuple[list[int], tuple[Tail, Tail]]:
+        """A copy of the record with everything that is known before the call, and the tails of its in-flight slot."""
         if model is not None and type(model) is not str:
             model = exact_text(model)
         key = (self, endpoint, model)
         known = ring.templates.get(key)
         if known is not None:
-            return known[:]
+            return known[0][:], known[1]
         values = EMPTY_RECORD[:]
         before = len(content)
         self._fill(ring, values, content, endpoint, model)
+        tails = tail_of(values, False), tail_of(values, True)
         if len(content) == before and len(model or "") <= MODEL_MAX:  # the string table had room for all of it
             if len(ring.templates) >= TEMPLATES_MAX:
                 ring.templates.clear()
-            ring.templates[key] = values[:]
-        return values
+            ring.templates[key] = values[:], tails
+        return values, tails
 
     def _fill(self, ring: Ring, values: list[int], content: bytearray, endpoint: Endpoint | None, model: Any) -> None:
         spec = self.spec

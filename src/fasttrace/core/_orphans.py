@@ -1,0 +1,160 @@
+"""Rings whose owners are dead: found, locked, read whole, and taken away once what was in them is safe.
+
+An owner holds a lock on its ring's file for as long as it lives, and the kernel gives the lock back however it dies. So
+whoever gets the lock of a file knows that its owner is gone, and, the lock being exclusive, that nobody else adopts it
+meanwhile; a file that was taken away between its opening and its locking has lost its name, which is asked last. A
+fork child that has not let go of its parent's descriptors yet keeps the lock, and with it the file, for a later look.
+
+What the file says is not believed here: it is read as bytes (a mapping of it could raise SIGBUS, and change while it is
+looked at), and judged by the core's RecoveredRing. Only regular files of this user, in directories that are this user's
+alone, are opened at all. Runs on the exporter thread, or in a command; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ._backing import SUFFIX, UNFINISHED, open_own_directory, places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = re.compile(r"(?P<pid>\d{1,20})-(?P<writer>[0-9a-f]{32})" + re.escape(SUFFIX))
+MAKING = re.compile(NAME.pattern + re.escape(UNFINISHED))
+ASIDE, ASIDE_KEPT = ".corrupt", 4
+FILE_MAX_BYTES = 4 << 30
+READ_BYTES = 1 << 20
+UNFINISHED_AGE_NS = 60_000_000_000
+
+
+class Orphan:
+    """A dead process's ring file, locked by us. `close` it in any case; a fork child must, too."""
+
+    def __init__(self, directory: str, name: str, fd: int) -> None:
+        self.path = os.path.join(directory, name)
+        self._fd = fd
+
+    def read(self) -> bytearray:
+        """The whole file. OSError for one that is larger than any ring."""
+        size = os.fstat(self._fd).st_size
+        if size > FILE_MAX_BYTES:
+            raise OSError(f"{self.path}: {size} bytes are more than any ring has")
+        data = bytearray(size)
+        view, at = memoryview(data), 0
+        while at < size:
+            read = os.preadv(self._fd, [view[at : at + READ_BYTES]], at)
+            if not read:
+                raise OSError(f"{self.path}: it became shorter while it was read")
+            at += read
+        return data
+
+    def remove(self) -> None:
+        """Everything in it is safe elsewhere, or there never was anything."""
+        _unlink(self.path)
+
+    def set_aside(self) -> None:
+        """It is no ring that can be read: out of the way of later looks, of such files the newest few are kept."""
+        directory = os.path.dirname(self.path)
+        os.rename(self.path, self.path + ASIDE)
+        aside = [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX + ASIDE)]
+        for path in sorted(aside, key=_changed_ns)[:-ASIDE_KEPT]:
+            _unlink(path)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def find(directory: str | None, own_path: str | None = None) -> Iterator[str]:
+    """Paths of ring files, those of the living included, where rings may be: in `directory` (FASTTRACE_RING_DIR), which
+    keeps an application's rings apart from others', or without one in every usual place; and where `own_path` is.
+
+    A place that is not there, or not this user's alone, has none.
+    """
+    if sys.platform == "win32":
+        return
+    for folder in _folders(directory, own_path):
+        for name in _names(folder):
+            path = os.path.join(folder, name)
+            if NAME.fullmatch(name):
+                yield path
+            elif MAKING.fullmatch(name):
+                _remove_unfinished(path)
+
+
+def _folders(directory: str | None, own_path: str | None) -> list[str]:
+    folders = [place.directory for place in places(directory)]
+    named = folders[:1] if directory else folders
+    return list(dict.fromkeys([*named, *([os.path.dirname(own_path)] if own_path else [])]))
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        fd = open_own_directory(directory)
+    except OSError:
+        return []
+    try:
+        return sorted(os.listdir(fd))
+    finally:
+        os.close(fd)
+
+
+def adopt(path: str) -> Orphan | None:
+    """The ring file, locked; None where its owner lives, somebody else adopts it, or it is gone or no file of ours."""
+    fd = _open_locked(path)
+    return None if fd < 0 else Orphan(os.path.dirname(path), os.path.basename(path), fd)
+
+
+def _open_locked(path: str) -> int:
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_ours(fd, path):
+            return fd
+    except OSError:  # locked by another
+        pass
+    os.close(fd)
+    return -1
+
+
+def _is_ours(fd: int, path: str) -> bool:
+    """A regular file of this user that still has this name."""
+    opened, named = os.fstat(fd), os.lstat(path)
+    is_same = (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+    return is_same and stat.S_ISREG(opened.st_mode) and opened.st_uid == os.geteuid()
+
+
+def _remove_unfinished(path: str) -> None:
+    """A file whose process died while it made it: nothing was ever in it. A fresh one may not be locked yet."""
+    if time.time_ns() - _changed_ns(path) < UNFINISHED_AGE_NS:
+        return
+    fd = _open_locked(path)
+    if fd >= 0:
+        _unlink(path)
+        os.close(fd)
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return  # another process was faster

@@ -1,0 +1,462 @@
+"""`fasttrace doctor`, run as a user runs it: what it finds right and wrong with real directories, rings, collectors."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from email.utils import formatdate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from segments import SOURCES
+
+import fasttrace
+from collector import Collector, Raw, Reply, Silent
+from fasttrace.cli import check_collector, check_places, check_process, check_sdks
+from fasttrace.cli.check import guarded
+from fasttrace.config import Config
+from fasttrace.core._api import RingShape
+from fasttrace.core._pure import layout
+from fasttrace.trace.ring_files import ring_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fasttrace.exporters.spool import Spool
+
+SELF_SIGNED = Path(__file__).resolve().parent.parent / "exporters" / "self_signed.pem"
+KEY = "ft-Secret-0123456789abcdef"
+
+
+class Diagnosis:
+    """What one run said: checks by name, in the order of their lines."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        assert done.stderr == ""
+        self.code, self.text = done.returncode, done.stdout
+        self.report = json.loads(done.stdout)
+        self.checks: list[dict[str, str]] = self.report["checks"]
+        assert all(check["advice"] for check in self.checks if check["status"] != "ok")
+
+    def of(self, name: str) -> list[dict[str, str]]:
+        return [check for check in self.checks if check["name"] == name]
+
+    def one(self, name: str) -> dict[str, str]:
+        (check,) = self.of(name)
+        return check
+
+    def worst(self, name: str) -> dict[str, str]:
+        return max(self.of(name), key=lambda check: ("ok", "warn", "fail").index(check["status"]))
+
+
+@pytest.fixture
+def diagnose(command: Any) -> Any:
+    return lambda **settings: Diagnosis(command("doctor", "--json", "--no-sdks", **settings))
+
+
+def test_all_is_well_with_a_collector_that_takes_batches(diagnose: Any, collector: Collector, command: Any) -> None:
+    found = diagnose(FASTTRACE_COLLECTOR_URL=collector.url, FASTTRACE_API_KEY=KEY)
+    assert found.code == 0 and found.report["ok"]
+    assert [check for check in found.checks if check["status"] == "fail"] == []
+    assert found.one("core")["found"].startswith(("native", "pure"))
+    assert fasttrace.__version__ in found.one("package")["found"]
+    assert found.one("round trip")["status"] == found.one("skew")["status"] == "ok"
+    (asked,) = collector.batches
+    assert (asked.body, asked.headers["x-span-count"]) == (b"", "0")
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in found.text and KEY[:6] not in found.text and KEY[-6:] not in found.text
+    assert not command.state.exists() and not command.rings.exists()
+
+
+def test_the_screen_is_narrow_plain_and_says_what_to_do(command: Any) -> None:
+    done = command(
+        "doctor",
+        "--no-sdks",
+        FASTTRACE_FLUSH_INTERVAL="soon",
+        FASTTRACE_COLECTOR_URL="https://example.com/" + "x" * 200,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "\x1b" not in done.stdout
+    assert lines[-1].endswith("1 failure")
+    starts = [line.split()[0] for line in lines if line[:1] != " "]
+    assert set(starts[:-1]) == {"ok", "warn", "fail"}
+    assert any(line.strip() == "-> correct or unset FASTTRACE_FLUSH_INTERVAL" for line in lines)
+
+
+def test_every_bad_and_unknown_variable_is_named(diagnose: Any) -> None:
+    found = diagnose(
+        FASTTRACE_FLUSH_INTERVAL="soon", FASTTRACE_API_KEY="two words", FASTTRACE_COLECTOR_URL="https://example.com"
+    )
+    said = {check["advice"].split()[-1]: check["status"] for check in found.of("settings")}
+    assert said == {
+        "FASTTRACE_FLUSH_INTERVAL": "fail",
+        "FASTTRACE_API_KEY": "fail",
+        "FASTTRACE_COLECTOR_URL": "warn",
+    }
+    assert "did you mean FASTTRACE_COLLECTOR_URL?" in found.text
+    assert "two words" not in found.text
+
+
+def test_a_core_that_was_asked_for_is_fine_and_one_that_is_missing_is_told(diagnose: Any, monkeypatch: Any) -> None:
+    assert diagnose(FASTTRACE_PURE="1").one("core") == {
+        "name": "core",
+        "status": "ok",
+        "found": "pure Python, because FASTTRACE_PURE=1",
+        "advice": "",
+    }
+    monkeypatch.setattr(check_process.core, "BACKEND", "pure", raising=False)
+    monkeypatch.setattr(check_process, "find_spec", lambda name: None)
+    (check,) = check_process.the_core({})
+    assert check.status == "warn" and "was not built" in check.found
+
+
+def test_recording_that_is_off_is_told(diagnose: Any) -> None:
+    assert diagnose(FASTTRACE_ENABLED="false").worst("settings")["status"] == "warn"
+
+
+# ---- rings
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_a_ring_directory_that_is_open_to_others_is_not_used(diagnose: Any, command: Any) -> None:
+    command.rings.mkdir()
+    command.rings.chmod(0o755)
+    ring = diagnose().one("ring")
+    assert ring["status"] == "warn"
+    assert "0755" in ring["found"] and "FASTTRACE_RING_DIR" in ring["advice"]
+    assert command.rings.is_dir()
+
+
+HOLDS = """
+import fasttrace, sys, os
+with fasttrace.span("spooled"): pass
+fasttrace.flush(30)
+with fasttrace.span("here"): pass
+print("ready", flush=True)
+sys.stdin.readline()
+os._exit(0)
+"""
+
+
+@contextmanager
+def recording(command: Any, script: str = HOLDS) -> Iterator[subprocess.Popen[str]]:
+    """A process with a span in its ring that nobody has taken out."""
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60", FASTTRACE_SERVICE_NAME="shop")
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=settings,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None or process.returncode == 0
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_rings_of_the_living_and_the_dead_are_told_apart(diagnose: Any, command: Any) -> None:
+    with recording(command) as process:
+        live = diagnose().one("rings")
+        assert live["status"] == "ok"
+        assert str(process.pid) in live["found"] and "(1 of 2 spans not sent yet)" in live["found"]
+    before = os.listdir(command.rings)
+    dead = diagnose().one("rings")
+    assert dead["status"] == "warn"
+    assert f"1 span not sent: {process.pid}" in dead["found"]
+    assert "fasttrace spool drain" in dead["advice"]
+    assert os.listdir(command.rings) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_the_service_of_a_ring_is_read_from_its_header(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    resource = b'"service":"shop\\u001b[2J","sdk":"x"'
+    page = bytearray(layout.offsets_of(RingShape()).total)
+    numbers = (len(page), 0, 0, 0, 0, 0, 8192, 0, 0, 0)
+    layout.HEADER.pack_into(page, 0, layout.MAGIC, layout.VERSION, 4096, *numbers, bytes(16), b"w" * 16, 1, 2, 3)
+    for word, value in (
+        (layout.READY, 1),
+        (layout.HEAD, 7),
+        (layout.ACKED, 2),
+        (layout.RESOURCE_LENGTH, len(resource)),
+    ):
+        page[8 * word : 8 * word + 8] = value.to_bytes(8, sys.byteorder)
+    page[layout.RESOURCE_AT : layout.RESOURCE_AT + len(resource)] = resource
+    (tmp_path / "1-00.ring").write_bytes(page)
+    (found,) = ring_files(str(tmp_path))
+    assert (found.state, found.pid, found.service, found.waiting) == ("dead", 1, "shop\x1b[2J", 5)
+    (check,) = check_places.other_rings(Config(ring_dir=str(tmp_path)))
+    assert "1 shop (5 of 7 spans not sent yet)" in check.found
+    for cut in (0, 100, 4096, len(page) - 1):
+        (tmp_path / "1-00.ring").write_bytes(page[:cut])
+        assert ring_files(str(tmp_path))[0].state == "new"
+        os.utime(tmp_path / "1-00.ring", (1, 1))
+        assert ring_files(str(tmp_path))[0].state == "foreign"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_a_ring_that_somebody_else_keeps_locked_is_told(diagnose: Any, command: Any) -> None:
+    import fcntl
+
+    with recording(command) as process:
+        (ring,) = command.rings.iterdir()
+    with open(ring, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        held = diagnose().one("rings")
+    assert held["status"] == "warn"
+    assert "locked, though the owner is not to be seen" in held["found"] and str(process.pid) in held["found"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_files_that_are_no_rings_are_named_and_harm_nothing(diagnose: Any, command: Any) -> None:
+    command.rings.mkdir(mode=0o700)
+    names = ("notes.txt", "1-00.link", "1-00.pipe", "garbage")
+    (command.rings / "notes.txt").write_text("x")
+    (command.rings / "1-00.link").symlink_to("/etc/passwd")
+    os.mkfifo(command.rings / "1-00.pipe")
+    (command.rings / "garbage").write_bytes(b"FTTRING1" + os.urandom(8192))
+    check = diagnose().one("rings")
+    assert check["status"] == "warn" and "4 files" in check["found"]
+    assert sorted(os.listdir(command.rings)) == sorted(names)
+
+
+# ---- state directory and spool
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and modes are a matter of POSIX")
+def test_a_state_directory_that_cannot_be_written_is_a_failure(diagnose: Any, command: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = diagnose(FASTTRACE_STATE_DIR=str(tmp_path / "file"))
+    assert found.code == 1
+    assert found.one("state directory")["status"] == "fail"
+    assert "FASTTRACE_STATE_DIR" in found.one("state directory")["advice"]
+    command.state.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (command.state / "spool").symlink_to(tmp_path / "elsewhere")
+    assert "is a link" in diagnose().one("state directory")["found"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and modes are a matter of POSIX")
+def test_a_spool_that_is_open_to_others_is_told(diagnose: Any, command: Any) -> None:
+    (command.state / "spool").mkdir(parents=True)
+    (command.state / "spool").chmod(0o755)
+    check = diagnose().one("state directory")
+    assert check["status"] == "warn" and "0755" in check["found"] and check["advice"].startswith("chmod 700")
+
+
+def test_what_is_in_the_spool_is_counted(diagnose: Any, fill: Any, spool: Spool) -> None:
+    fill(3, 4)
+    segment = spool.claim()
+    assert segment is not None
+    spool.reject(segment.batch, [(1, "the tenant is \x1b[31munknown")])
+    spool.restore(segment)
+    (Path(spool.path) / "corrupt").mkdir()
+    (Path(spool.path) / "corrupt" / "x").write_bytes(b"?")
+    found = diagnose().of("spool")
+    assert [check["status"] for check in found] == ["ok", "warn", "warn"]
+    assert "3 segments, 12 spans" in found[0]["found"]
+    assert "the tenant is unknown" in found[2]["found"]
+    full = diagnose(FASTTRACE_SPOOL_MAX_BYTES=str(1 << 16))
+    assert full.of("spool")[0]["status"] == "ok"
+
+
+def test_a_spool_that_is_nearly_full_is_told(diagnose: Any, fill: Any) -> None:
+    fill(8, 40, encoding="none")
+    check = diagnose(FASTTRACE_SPOOL_MAX_BYTES=str(1 << 16)).of("spool")[0]
+    assert check["status"] == "warn" and "spool drain" in check["advice"]
+
+
+# ---- collector
+
+
+@pytest.mark.parametrize(
+    ("status", "settings", "expected", "named"),
+    [
+        (401, {}, "fail", "FASTTRACE_API_KEY"),
+        (403, {"FASTTRACE_API_KEY": KEY}, "fail", "FASTTRACE_API_KEY"),
+        (404, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
+        (405, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
+        (307, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
+        (500, {}, "fail", "log"),
+        (503, {}, "warn", "wait"),
+        (400, {}, "warn", "empty"),
+        (204, {}, "ok", ""),
+    ],
+)
+def test_an_answer_is_told_for_what_it_means(
+    diagnose: Any, collector: Collector, status: int, settings: Any, expected: str, named: str
+) -> None:
+    collector.rule = lambda lines: Reply(status, b"")
+    found = diagnose(FASTTRACE_COLLECTOR_URL=collector.url, **settings)
+    check = found.one("collector")
+    assert (check["status"], str(status) in check["found"]) == (expected, True)
+    assert named in check["advice"]
+    assert found.code == (expected == "fail")
+    assert KEY not in found.text and KEY[:6] not in found.text
+
+
+def test_no_address_and_one_that_is_refused_are_told_apart(diagnose: Any) -> None:
+    assert diagnose().one("collector")["status"] == "warn"
+    refused = diagnose(FASTTRACE_COLLECTOR_URL="http://collector.example.com")
+    assert refused.one("collector")["status"] == refused.worst("settings")["status"] == "fail"
+    assert "FASTTRACE_ALLOW_HTTP" in refused.worst("settings")["found"]
+    unused = diagnose(FASTTRACE_EXPORTER="file").one("collector")
+    assert unused["status"] == "ok" and "FASTTRACE_EXPORTER=file" in unused["found"]
+
+
+def test_a_collector_that_is_not_there_is_a_failure(diagnose: Any) -> None:
+    with Collector() as gone:
+        url = gone.url
+    check = diagnose(FASTTRACE_COLLECTOR_URL=url).one("collector")
+    assert check["status"] == "fail" and "does not take connections" in check["found"]
+    unknown = diagnose(FASTTRACE_COLLECTOR_URL="https://no-such-host.invalid").one("collector")
+    assert unknown["status"] == "fail" and "has no address" in unknown["found"]
+
+
+def test_a_collector_that_never_answers_does_not_hold_it(diagnose: Any, collector: Collector) -> None:
+    collector.rule = lambda lines: Silent()
+    check = diagnose(FASTTRACE_COLLECTOR_URL=collector.url).one("collector")
+    assert check["status"] == "fail" and "no whole reply within 3 s" in check["found"]
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "expected", "direction"),
+    [(0, "ok", "agrees"), (60, "warn", "behind"), (-60, "warn", "ahead"), (4000, "fail", "behind")],
+)
+def test_the_clock_is_held_against_the_collectors(
+    diagnose: Any, collector: Collector, ahead_s: int, expected: str, direction: str
+) -> None:
+    import time
+
+    def reply(lines: list[bytes]) -> Raw:
+        date = formatdate(time.time() + ahead_s, usegmt=True)
+        return Raw(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    collector.rule = reply
+    check = diagnose(FASTTRACE_COLLECTOR_URL=collector.url).one("skew")
+    assert (check["status"], direction in check["found"]) == (expected, True)
+
+
+@pytest.mark.parametrize(
+    ("date", "skew_s"), [("", None), ("yesterday", None), (formatdate(1000.0), 0.0), (formatdate(1100.0), 99.0)]
+)
+def test_only_what_the_way_does_not_explain_is_skew(date: str, skew_s: float | None) -> None:
+    assert check_collector.skew_of(date, 1000.5, 1001.0) == skew_s
+
+
+@contextmanager
+def tls_server(certificate: Path) -> Iterator[int]:
+    """Shakes hands with whoever trusts it; the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                    with context.wrap_socket(connection, server_side=True):
+                        pass
+                except ssl.SSLError:
+                    continue
+                except OSError:
+                    if listening.fileno() < 0:
+                        return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def test_a_certificate_of_an_unknown_authority_is_told(diagnose: Any) -> None:
+    with tls_server(SELF_SIGNED) as port:
+        check = diagnose(FASTTRACE_COLLECTOR_URL=f"https://127.0.0.1:{port}").one("collector")
+    assert check["status"] == "fail"
+    assert "certificate is not trusted" in check["found"] and "SSL_CERT_FILE" in check["advice"]
+
+
+def test_a_plain_server_behind_https_is_told(diagnose: Any, collector: Collector) -> None:
+    check = diagnose(FASTTRACE_COLLECTOR_URL=collector.url.replace("http:", "https:")).one("collector")
+    assert check["status"] == "fail" and "FASTTRACE_COLLECTOR_URL" in check["advice"]
+
+
+def test_a_proxy_of_the_environment_is_told(diagnose: Any, collector: Collector) -> None:
+    settings = {"FASTTRACE_COLLECTOR_URL": collector.url, "HTTP_PROXY": "http://user:hush@127.0.0.1:9"}
+    ignored = diagnose(**settings)
+    assert "HTTP_PROXY: not followed" in ignored.one("proxy")["found"]
+    assert ignored.one("collector")["status"] == "ok"
+    followed = diagnose(**settings, FASTTRACE_TRUST_ENV="true", NO_PROXY="")
+    assert "http://127.0.0.1:9" in followed.one("proxy")["found"]
+    assert followed.one("collector")["status"] == "fail" and "HTTP_PROXY" in followed.one("collector")["advice"]
+    assert "hush" not in ignored.text + followed.text
+
+
+# ---- SDKs
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is imported here is imported on machines that are busy with tests."""
+    monkeypatch.setattr(check_sdks, "LIMIT_S", 120.0)
+
+
+def answers(config: Config) -> dict[str, Any]:
+    with check_sdks.Questions() as questions:
+        return {check.found.split()[0]: check for check in questions.checks(config) if check.name == "sdk"}
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_installed_sdks_are_recorded() -> None:
+    found = answers(Config())
+    installed = {sdk.distribution for sdk in check_sdks.SDKS if check_sdks.version_of(sdk.distribution)}
+    assert set(found) == installed
+    assert [check for check in found.values() if check.status != "ok" or "recorded" not in check.found] == []
+    assert not any("auto_instrument" in check.found.lower() for check in found.values())
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_an_sdk_that_does_not_import_and_one_that_waits_for_its_call_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openai").mkdir()
+    (tmp_path / "openai" / "__init__.py").write_text("raise RuntimeError('broken \\x1b[2Jbuild')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), SOURCES)))
+    found = answers(Config(auto_instrument=False))
+    broken = found.pop("openai")
+    assert broken.status == "warn" and "broken build" in broken.found
+    assert all("FASTTRACE_AUTO_INSTRUMENT=false" in check.found for check in found.values())
+
+
+def test_an_sdk_that_takes_too_long_does_not_hold_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "openai").mkdir()
+    (tmp_path / "openai" / "__init__.py").write_text("import threading; threading.Event().wait()")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), SOURCES)))
+    monkeypatch.setattr(check_sdks, "LIMIT_S", 0.2)
+    assert "took more than 0.2 s" in answers(Config())["openai"].found
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("0.28.1", False), ("1.0.0", True), ("3.57.0", True), ("4.0.0rc1", False), ("x", False)]
+)
+def test_releases_outside_the_tested_ones_are_known(version: str, expected: bool) -> None:
+    assert check_sdks.is_tested(check_sdks.SDKS[0], version) is expected
+
+
+def test_a_check_that_fails_by_itself_is_a_finding() -> None:
+    def broken() -> Any:
+        raise RuntimeError("no luck")
+
+    (check,) = guarded("ring", broken)
+    assert check.status == "fail" and "no luck" in check.found

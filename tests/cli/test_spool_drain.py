@@ -1,0 +1,188 @@
+"""`fasttrace spool drain` against collectors that take, refuse and are not there; what it says and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from segments import batch_of, span_line
+
+from collector import Collector, Reply, named_errors
+from fasttrace.core import core
+
+if TYPE_CHECKING:
+    from fasttrace.exporters.spool import Spool
+
+
+def waiting(spool: Spool) -> list[str]:
+    return sorted(path.name for path in Path(spool.path).iterdir() if path.is_file())
+
+
+def test_everything_is_sent_oldest_first_as_it_was(command: Any, collector: Collector, fill: Any, spool: Spool) -> None:
+    lines = fill(5, 4)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url, FASTTRACE_API_KEY="a-key-nobody-shows")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"sent 20 spans to {collector.url}")
+    assert [line for batch in collector.batches for line in batch.lines] == lines
+    assert collector.batches[0].headers["authorization"] == "Bearer a-key-nobody-shows"
+    assert "a-key-nobody-shows" not in done.stdout + done.stderr
+    assert waiting(spool) == []
+
+
+def test_nothing_to_send_is_well(command: Any, collector: Collector) -> None:
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert collector.batches == []
+
+
+def test_more_than_one_turn_of_the_directory_is_sent(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(60, 1)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert len(collector.accepted_ids()) == len(set(collector.accepted_ids())) == 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "FASTTRACE_COLLECTOR_URL"),
+        ({"FASTTRACE_COLLECTOR_URL": "ftp://example.com"}, "FASTTRACE_COLLECTOR_URL"),
+        ({"FASTTRACE_COLLECTOR_URL": "http://collector.example.com"}, "FASTTRACE_ALLOW_HTTP"),
+        ({"FASTTRACE_COLLECTOR_URL": "http://127.0.0.1:9/", "FASTTRACE_API_KEY": "two words"}, "FASTTRACE_API_KEY"),
+    ],
+)
+def test_a_bad_configuration_is_named(command: Any, fill: Any, spool: Spool, settings: Any, named: str) -> None:
+    fill(1, 1)
+    done = command("spool", "drain", **settings)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert named in done.stderr
+    assert "two words" not in done.stderr
+    assert len(waiting(spool)) == 1
+
+
+def test_a_refused_key_is_said_and_everything_stays(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(2, 3)
+    before = waiting(spool)
+    collector.rule = lambda lines: Reply(401)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url, FASTTRACE_API_KEY="a-key-nobody-shows")
+    assert done.returncode == 1
+    assert "6 spans in 2 segments still wait" in done.stderr
+    assert "FASTTRACE_API_KEY" in done.stderr and "401" in done.stderr
+    assert "a-key-nobody-shows" not in done.stdout + done.stderr
+    assert waiting(spool) == before
+    assert len(collector.batches) == 1
+
+
+def test_a_collector_that_is_not_there_is_said(command: Any, fill: Any, spool: Spool) -> None:
+    fill(2, 1)
+    before = waiting(spool)
+    with Collector() as gone:
+        url = gone.url
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=url, FASTTRACE_MAX_RETRIES="1")
+    assert done.returncode == 1
+    assert "2 spans in 2 segments still wait" in done.stderr
+    assert "ConnectError" in done.stderr
+    assert waiting(spool) == before
+
+
+def test_a_collector_that_stumbles_gets_all_of_it(command: Any, collector: Collector, fill: Any, spool: Spool) -> None:
+    fill(3, 1)
+    collector.script = [Reply(503, headers=(("Retry-After", "0"),)), Reply(200), Reply(500), Reply(200)]
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert sorted(collector.accepted_ids()) == [f"{number:016x}" for number in range(3)]
+
+
+def test_what_the_collector_rejects_is_counted_and_kept(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(1, 3)
+    collector.script = [named_errors([(2, "no such model")])]
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert "sent 2 spans" in done.stdout and "1 span rejected" in done.stdout
+    (kept,) = (Path(spool.path) / "rejected").iterdir()
+    assert json.loads(kept.read_bytes())["error"] == "no such model"
+
+
+def test_what_another_process_is_sending_is_left_to_it(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(2, 2)
+    claimed = spool.claim()
+    assert claimed is not None
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 1
+    assert f"2 spans being sent by {os.getpid()}" in done.stderr
+    assert len(collector.accepted_ids()) == 2
+    assert [name.startswith(claimed.name) for name in waiting(spool)] == [True]
+
+
+def test_drains_beside_each_other_send_each_segment_once(command: Any, collector: Collector, fill: Any) -> None:
+    fill(30, 2)
+    running = [command.start("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url) for _ in range(4)]
+    for process in running:
+        process.communicate(timeout=60)
+    assert len(collector.batches) == 30
+    assert len(set(collector.accepted_ids())) == 60
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for another process there")
+def test_an_interrupt_puts_everything_back(command: Any, collector: Collector, fill: Any, spool: Spool) -> None:
+    fill(3, 1)
+    before = waiting(spool)
+    collector.gate.clear()
+    process = command.start("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url, FASTTRACE_EXPORT_TIMEOUT="60")
+    collector.wait_for_requests(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "3 spans in 3 segments still wait: interrupted" in err
+    assert "Traceback" not in err
+    assert waiting(spool) == before
+
+
+def test_a_span_too_large_for_the_collector_goes_without_its_content(
+    command: Any, collector: Collector, spool: Spool
+) -> None:
+    spool.write(batch_of([span_line(1, input="x" * 5000), span_line(2)]))
+    collector.rule = lambda lines: Reply(413 if sum(map(len, lines)) > 2000 else 200)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert "sent 2 spans" in done.stdout
+    assert sorted(collector.accepted_ids()) == [f"{number:016x}" for number in (1, 2)]
+
+
+DIES = """
+import os, fasttrace
+with fasttrace.span("spooled"): pass
+fasttrace.flush(30)
+for number in range(3):
+    with fasttrace.span(f"left {number}"): pass
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+@pytest.mark.skipif(not hasattr(core, "RecoveredRing"), reason="this core reads no ring of another process")
+def test_what_dead_processes_left_is_adopted_and_sent(command: Any, collector: Collector, fill: Any) -> None:
+    pytest.importorskip("fasttrace.trace.recovery", reason="nothing adopts rings here")
+    fill(1, 1)
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", DIES], env=settings, check=False, timeout=60)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert "adopted 1 ring of dead processes: 3 spans" in done.stdout
+    names = {span["name"] for batch in collector.accepted() for span in batch.spans}
+    assert names == {"call 0", "spooled", "left 0", "left 1", "left 2"}
+    assert os.listdir(command.rings) == []

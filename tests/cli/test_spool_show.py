@@ -1,0 +1,232 @@
+"""`fasttrace spool show` and `export`: spans read beside processes that send them, printed for whatever reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from segments import batch_of
+
+from fasttrace.cli import terminal
+from fasttrace.core import core
+
+if TYPE_CHECKING:
+    from fasttrace.exporters.spool import Spool
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\x00\r\n\u202eevil"
+
+
+def test_the_newest_come_last_in_table_and_lines(command: Any, fill: Any) -> None:
+    fill(segments=2, spans=3)
+    done = command("spool", "show", "--limit", "2", is_without_rich=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "call" in line]
+    assert ["call 4" in rows[0], "call 5" in rows[1], len(rows)] == [True, True, 2]
+    assert "the newest 2 spans of 6" in done.stdout
+
+
+def test_rich_shows_the_table_of_the_demo(command: Any, fill: Any) -> None:
+    fill(segments=1, spans=3)
+    done = command("spool", "show")
+    assert "3 spans, 3 calls" in done.stdout
+    assert "spans that are waiting" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "gzip", "none"])
+def test_json_lines_are_as_they_were_recorded(command: Any, fill: Any, encoding: str) -> None:
+    lines = fill(segments=2, encoding=encoding, cost_usd=0.000000000001)
+    done = command("spool", "show", "--json")
+    assert done.stdout.encode().splitlines() == lines
+    assert command("spool", "show", "--json", "--limit", "0").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--model", "claude*"), ["b"]),
+        (("--status", "error"), ["b", "c"]),
+        (("--status", "error", "--service", "billing"), ["c"]),
+        (("--model", "nothing"), []),
+    ],
+)
+def test_filters_narrow_what_is_shown(command: Any, fill: Any, arguments: tuple[str, ...], names: list[str]) -> None:
+    fill(1, 1, name="a")
+    fill(1, 1, name="b", model_id="claude-haiku-4-5", status="error")
+    fill(1, 1, name="c", status="error", service="billing")
+    done = command("spool", "show", "--json", *arguments)
+    assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == names
+
+
+@pytest.mark.parametrize("is_without_rich", [False, True], ids=["rich", "plain"])
+def test_no_text_of_a_span_reaches_the_terminal_as_a_command(command: Any, fill: Any, is_without_rich: bool) -> None:
+    fill(1, 2, name=HOSTILE, operation=HOSTILE, model_id=HOSTILE, status=HOSTILE, service=HOSTILE)
+    for arguments in (("show",), ("list",)):
+        done = command("spool", *arguments, is_without_rich=is_without_rich)
+        assert done.returncode == 0, done.stderr
+        assert "red" in done.stdout
+        assert [letter for letter in done.stdout if letter != "\n" and not letter.isprintable()] == []
+
+
+def test_json_on_a_terminal_keeps_its_value_and_loses_its_power() -> None:
+    line = json.dumps({"name": HOSTILE + "\ud800"[:0]}, ensure_ascii=False).encode()
+    shown = terminal.json_for_terminal(line)
+    assert shown.isprintable()
+    assert json.loads(shown) == json.loads(line)
+
+
+def test_lines_that_are_no_spans_do_not_stop_the_table(command: Any, fill: Any, spool: Spool) -> None:
+    fill(1, 1)
+    deep = b"[" * 100_000
+    spool.write(batch_of([b"null", b"[1]", b"{}", b'{"kind":1}', b"\xff", deep, b'{"span_id":"x","status":true}'], 10))
+    for is_without_rich in (False, True):
+        done = command("spool", "show", is_without_rich=is_without_rich)
+        assert done.returncode == 0, done.stderr
+        assert "7 lines more that no span is in" in done.stdout
+
+
+def test_a_damaged_segment_is_named_and_the_rest_shown(command: Any, fill: Any, spool: Spool) -> None:
+    fill(2, 1)
+    first = sorted(Path(spool.path).iterdir())[0]
+    first.write_bytes(b"\0" * 40)
+    done = command("spool", "show", "--json")
+    assert len(done.stdout.splitlines()) == 1
+    assert first.name in done.stderr
+
+
+def test_a_segment_that_is_claimed_meanwhile_is_still_read(fill: Any, command: Any, spool: Spool) -> None:
+    from fasttrace.exporters.spool_view import SpoolView
+
+    lines = fill(1, 2)
+    view = SpoolView(str(command.state))
+    (segment,) = view.segments()
+    claimed = spool.claim()
+    assert claimed is not None
+    assert view.lines(segment) == lines
+    (sending,) = view.segments()
+    spool.restore(claimed)
+    assert view.lines(sending) == lines
+    again = spool.claim()
+    assert again is not None
+    spool.release(again)
+    assert view.lines(segment) is None
+    assert view.segments() == []
+
+
+def test_a_reader_that_goes_ends_it_quietly(command: Any, fill: Any) -> None:
+    fill(40, 50)
+    process = command.start("spool", "show", "--json")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+# ---- follow
+
+
+def read_lines(process: subprocess.Popen[str], count: int) -> list[str]:
+    """So many lines, or an error after a while."""
+    found: list[str] = []
+    assert process.stdout is not None
+    reader = threading.Thread(target=lambda: found.extend(process.stdout.readline() for _ in range(count)), daemon=True)
+    reader.start()
+    reader.join(30)
+    assert len(found) == count, found
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for another process there")
+def test_following_prints_what_other_processes_spool_until_interrupted(command: Any, fill: Any, spool: Spool) -> None:
+    fill(1, 1)
+    process = command.start("spool", "show", "--follow", "--json")
+    assert len(read_lines(process, 1)) == 1
+    while (segment := spool.claim()) is not None:
+        spool.release(segment)
+    fill(1, 2, name="new")
+    assert [json.loads(line)["name"] for line in read_lines(process, 2)] == ["new", "new"]
+    recording = "import fasttrace\nwith fasttrace.span('elsewhere'): pass\nfasttrace.flush(5)"
+    subprocess.run([sys.executable, "-c", recording], env=command.environment(), check=True, timeout=60)
+    assert json.loads(read_lines(process, 1)[0])["name"] == "elsewhere"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+# ---- export
+
+
+def test_export_copies_everything_and_takes_nothing(command: Any, fill: Any, spool: Spool, tmp_path: Path) -> None:
+    lines = fill(3, 2)
+    before = sorted(os.listdir(spool.path))
+    target = tmp_path / "spans.jsonl"
+    done = command("spool", "export", "--output", str(target))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert target.read_bytes().splitlines() == lines
+    assert sorted(os.listdir(spool.path)) == before
+    if sys.platform != "win32":
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert command("spool", "export", "--output", "-").stdout.encode().splitlines() == lines
+
+
+def test_export_replaces_a_file_only_when_forced(command: Any, fill: Any, tmp_path: Path) -> None:
+    lines = fill(1, 1)
+    target = tmp_path / "spans.jsonl"
+    target.write_text("mine")
+    done = command("spool", "export", "--output", str(target))
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert target.read_text() == "mine"
+    assert command("spool", "export", "--output", str(target), "--force").returncode == 0
+    assert target.read_bytes().splitlines() == lines
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_export_says_what_it_could_not_read(command: Any, fill: Any, spool: Spool) -> None:
+    fill(2, 1)
+    first = sorted(Path(spool.path).iterdir())[0]
+    first.write_bytes(b"\0" * 40)
+    done = command("spool", "export", "--output", "-")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert first.name in done.stderr
+
+
+DIES = """
+import os, fasttrace
+with fasttrace.span("spooled"): pass
+fasttrace.flush(30)
+with fasttrace.span("in the ring"): pass
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+@pytest.mark.skipif(not hasattr(core, "RecoveredRing"), reason="this core reads no ring of another process")
+def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: Any) -> None:
+    fill(1, 1)
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", DIES], env=settings, check=False, timeout=60)
+    before = sorted(os.listdir(command.rings))
+    done = command("spool", "export", "--output", "-", "--from-rings")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["call 0", "spooled", "in the ring"]
+    assert "1 ring of dead processes among them" in done.stderr
+    assert sorted(os.listdir(command.rings)) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_rings_of_the_dead_are_listed(command: Any) -> None:
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60", FASTTRACE_SERVICE_NAME="shop")
+    subprocess.run([sys.executable, "-c", DIES], env=settings, check=False, timeout=60)
+    done = command("spool", "list")
+    assert "1 span of process " in done.stdout
+    assert "fasttrace spool drain" in done.stdout
