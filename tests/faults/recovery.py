@@ -15,10 +15,11 @@ HAS_RECOVERY = "recovered" in Stats._fields
 needs_recovery = pytest.mark.skipif(not HAS_RECOVERY, reason="no process adopts the rings of dead ones yet")
 
 NEXT = """
-ring_dir = os.environ["FASTTRACE_RING_DIR"]
+ring_dir, spool = os.environ["FASTTRACE_RING_DIR"], os.path.join(os.environ["FASTTRACE_STATE_DIR"], "spool")
+def segments(): return [name for name in os.listdir(spool) if ".ndjson" in name] if os.path.isdir(spool) else []
 record(1, "next")
 own = os.path.basename(stats().backing)
-wait_until(lambda: os.listdir(ring_dir) == [own])
+wait_until(lambda: os.listdir(ring_dir) == [own] and not segments())
 PROCESSOR.shutdown(20)
 end = stats()
 say(end.recovered, end.aborted, end.torn)

@@ -58,9 +58,9 @@ def test_b11_each_orphan_is_adopted_once_however_many_start(host: Host, rounds: 
     """The orphan's exporter never ran: what it recorded is in its ring alone."""
     races = rounds(20, 1000)
     said_by_starters = host.run(RACES.format(races=races, starters=3), FASTTRACE_FLUSH_INTERVAL="0.05")
-    found = host.settle()
-    assert found["collector"] == len(host.ledger.returned) == races * (20 + 3)
-    assert sum(recovered for (recovered,) in said_by_starters) <= races * 20
+    recover(host)
+    assert host.settle()["collector"] == len(host.ledger.returned) == races * (20 + 3) + 1
+    assert sum(recovered for (recovered,) in said_by_starters) == races * 20
 
 
 def test_b11_a_pid_that_is_used_again_hides_no_orphan(host: Host, collector: Collector) -> None:
