@@ -615,7 +615,8 @@ def test_a_name_that_takes_its_time_holds_up_neither_fork_nor_shutdown(
     processor = open_processor(collector_url="https://collector.example.com", flush_interval=0.01)
     processor.record(3)
     assert is_asked.wait(WAIT_S)
-    lock = processor.hold_still()
+    assert processor.worker is not None
+    lock = processor.worker.hold_still()
     assert lock is not None, "the exporter thread rests"
     lock.release()
     assert processor.shutdown(0.5) == FlushResult(spooled=3)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
-from fasttrace.trace import fork
+from fasttrace.trace import fork, interrupt
 from fasttrace.trace.encoder import Encoder
 from fasttrace.trace.redaction import Failures, Redaction
 from fasttrace.trace.resource import resource_members
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RESTART_INTERVAL_S = 30.0
 WAIT_MAX_S = 86_400.0
+HOLD_OPENING_S = 10.0
 
 
 def no_prices(provider: str, model: str) -> Price | None:
@@ -60,6 +61,7 @@ class Processor:
         self._redaction_failures = Failures()
         self._is_down = False
         self._begin()
+        fork.watch_opening(self)
         atexit.register(self._at_exit)
 
     def _tell_recorder(self) -> None:
@@ -73,6 +75,7 @@ class Processor:
         """The state of a process that has recorded nothing."""
         self._pid = os.getpid()
         self._lock: Any = original("_thread", "RLock")()
+        self._opening: Any = original("_thread", "RLock")()  # held while a thread opens the ring
         self._worker: Worker | None = None
         self._past = Stats()
         self._writers: list[str] = []
@@ -93,7 +96,8 @@ class Processor:
                 return
             self._is_starting = True
             try:
-                self._open()
+                with self._opening:
+                    self._open()
             except Exception as error:
                 self._next_start_s = time.monotonic() + RESTART_INTERVAL_S
                 report("start", "no ring, spans are not recorded: %s", error, exc_info=True)
@@ -105,10 +109,14 @@ class Processor:
         owner = new_owner()
         backing = open_ring_file(self.config.ring_dir, self.config.ring_shape, owner, self._core.region_bytes)
         backing, ring = self._map(backing, owner)
-        self._writers = [*self._writers, owner.writer_id.hex()]
-        self._worker = worker = Worker(
-            self._core, self._setup(), self.recorder, ring, backing, self._writers, self.encoder()
-        )
+        writers = [*self._writers, owner.writer_id.hex()]
+        try:
+            worker = Worker(self._core, self._setup(), self.recorder, ring, backing, writers, self.encoder())
+        except BaseException:
+            backing.remove()
+            backing.close()
+            raise
+        self._worker, self._writers = worker, writers
         self.recorder.wake_fd = worker.wakeup.fd
         self.recorder.ring = ring
         worker.start()
@@ -229,10 +237,13 @@ class Processor:
             return self._result(FlushResult())
 
     def _at_exit(self) -> None:
+        is_interrupted = interrupt.is_ending()
         try:
             self.shutdown(is_last=True)
         except Exception:
             report("exit", "the end of the process met an error of ours", exc_info=True)
+        if is_interrupted:
+            interrupt.is_ending_again()
 
     # ---- fork ----
 
@@ -241,10 +252,13 @@ class Processor:
         if self._pid != os.getpid():
             self.forget_parent()
 
-    def hold_still(self) -> Any:
+    def hold_opening(self) -> Any:
         """Before a fork: see fork.py."""
-        worker = self._worker
-        return worker.hold_still() if worker is not None else None
+        return self._opening if self._opening.acquire(timeout=HOLD_OPENING_S) else None
+
+    @property
+    def worker(self) -> Worker | None:
+        return self._worker
 
     def forget_parent(self) -> None:
         """In a fork child: let go of the parent's ring, thread and files, count from zero."""

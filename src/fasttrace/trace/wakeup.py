@@ -42,6 +42,7 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
+        import_module("select")  # now: later there may be no descriptor left to read it with
         self._sockets: tuple[Any, ...] = ()
         self.is_lost = False
         if sys.platform == "win32":

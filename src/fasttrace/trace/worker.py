@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttrace.errors import report
 from fasttrace.exporters.descriptor import identity
+from fasttrace.trace import fork
 from fasttrace.trace.intake import Intake
 from fasttrace.trace.stats import FlushResult, RingLedger, Stats, without_zeros
 from fasttrace.trace.wakeup import Wakeup, original
@@ -41,7 +42,7 @@ AFTER_FAILURE_WAIT_S = 1.0
 SIGN_OF_LIFE_S = 1.0
 SPOOLING_GRACE_S = 0.4  # beyond the time to stop, for a disk that is slow
 HOLD_WAIT_S = 0.1
-HOLD_IMPORTS_S = 2.0  # what is being imported when a process forks can never be imported in the child
+HOLD_IMPORTS_S = 10.0  # what is being imported when a process forks can never be imported in the child
 FOREVER = float("inf")
 
 
@@ -232,6 +233,7 @@ class Worker:
 
     def _run(self) -> None:
         self._thread_id = get_ident()
+        fork.wait_until_over()
         with self._work:
             while not self.is_finished:
                 try:
