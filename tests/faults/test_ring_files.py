@@ -35,7 +35,7 @@ def ring_file(core: Any, tmp_path: Path) -> Path:
 # ---- E7: shorter than its header, or than it says ----
 
 
-def test_e7_a_file_cut_anywhere_is_refused_by_its_length(core: Any, ring_file: Path) -> None:
+def test_e07_a_file_cut_anywhere_is_refused_by_its_length(core: Any, ring_file: Path) -> None:
     size = ring_file.stat().st_size
     for length in (size - 1, size - 4096, size // 2, 8192, 4097, 4096):
         os.truncate(ring_file, length)
@@ -47,7 +47,7 @@ def test_e7_a_file_cut_anywhere_is_refused_by_its_length(core: Any, ring_file: P
             core.RecoveredRing(ring_file.read_bytes())
 
 
-def test_e7_a_file_with_more_behind_its_end_is_refused(core: Any, ring_file: Path) -> None:
+def test_e07_a_file_with_more_behind_its_end_is_refused(core: Any, ring_file: Path) -> None:
     size = ring_file.stat().st_size
     os.truncate(ring_file, 2 * size)
     with pytest.raises(ValueError, match=f"^not a whole ring: {2 * size} bytes of {size}$"):
@@ -55,7 +55,7 @@ def test_e7_a_file_with_more_behind_its_end_is_refused(core: Any, ring_file: Pat
 
 
 @pytest.mark.parametrize("length", [0, 1, 159, 4096, 20480])
-def test_e7_a_file_that_was_made_and_never_written_is_told_from_a_broken_one(
+def test_e07_a_file_that_was_made_and_never_written_is_told_from_a_broken_one(
     core: Any, tmp_path: Path, length: int
 ) -> None:
     """Its process died between creating and formatting it: nothing is lost with it. The file has holes, no blocks."""
@@ -66,14 +66,14 @@ def test_e7_a_file_that_was_made_and_never_written_is_told_from_a_broken_one(
         core.RecoveredRing(path.read_bytes())
 
 
-def test_e7_a_process_that_died_while_it_formatted_its_file_left_nothing(core: Any, ring_file: Path) -> None:
+def test_e07_a_process_that_died_while_it_formatted_its_file_left_nothing(core: Any, ring_file: Path) -> None:
     data = bytearray(ring_file.read_bytes())
     data[READY_AT : READY_AT + 8] = bytes(8)
     with pytest.raises(UnusedRing, match=r"^never used"):
         core.RecoveredRing(data)
 
 
-def test_e7_a_file_cut_or_changed_while_it_is_recovered_changes_nothing(core: Any, ring_file: Path) -> None:
+def test_e07_a_file_cut_or_changed_while_it_is_recovered_changes_nothing(core: Any, ring_file: Path) -> None:
     data = bytearray(ring_file.read_bytes())
     ring = core.RecoveredRing(data)
     expected = recover(core, data)
@@ -86,7 +86,7 @@ def test_e7_a_file_cut_or_changed_while_it_is_recovered_changes_nothing(core: An
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 30], ids=["64 KiB", "1 GiB"])
-def test_e7_a_header_that_claims_more_than_there_is_takes_no_memory(core: Any, ring_file: Path, size: int) -> None:
+def test_e07_a_header_that_claims_more_than_there_is_takes_no_memory(core: Any, ring_file: Path, size: int) -> None:
     data = bytearray(ring_file.read_bytes())
     shape = SMALL._replace(arena_bytes=size)
     data[80:88] = size.to_bytes(8, sys.byteorder)
@@ -99,7 +99,7 @@ def test_e7_a_header_that_claims_more_than_there_is_takes_no_memory(core: Any, r
 
 
 @pytest.mark.parametrize("version", [layout.VERSION + 1, 2**32 - 1])
-def test_e8_a_ring_of_a_newer_version_is_refused_and_says_so(core: Any, ring_file: Path, version: int) -> None:
+def test_e08_a_ring_of_a_newer_version_is_refused_and_says_so(core: Any, ring_file: Path, version: int) -> None:
     data = bytearray(ring_file.read_bytes())
     data[VERSION_AT : VERSION_AT + 4] = version.to_bytes(4, sys.byteorder)
     with pytest.raises(ValueError, match=f"^ring version {version}, of a newer fasttrace: this one reads version 1$"):
@@ -108,7 +108,7 @@ def test_e8_a_ring_of_a_newer_version_is_refused_and_says_so(core: Any, ring_fil
         core.RecoveredRing(data[:200])
 
 
-def test_e8_a_ring_of_a_machine_with_the_other_byte_order_is_refused_and_says_so(core: Any, ring_file: Path) -> None:
+def test_e08_a_ring_of_a_machine_with_the_other_byte_order_is_refused_and_says_so(core: Any, ring_file: Path) -> None:
     data = ring_file.read_bytes()
     swapped = bytearray().join(data[at : at + 8][::-1] for at in range(0, len(data), 8))
     for at in (8, 12):  # two of 32 bits
@@ -117,7 +117,7 @@ def test_e8_a_ring_of_a_machine_with_the_other_byte_order_is_refused_and_says_so
         core.RecoveredRing(swapped)
 
 
-def test_e8_a_version_that_never_was_is_refused(core: Any, ring_file: Path) -> None:
+def test_e08_a_version_that_never_was_is_refused(core: Any, ring_file: Path) -> None:
     data = bytearray(ring_file.read_bytes())
     data[VERSION_AT : VERSION_AT + 4] = bytes(4)
     with pytest.raises(ValueError, match=r"^not a ring: version 0 with a header of 4096 bytes$"):
@@ -125,7 +125,7 @@ def test_e8_a_version_that_never_was_is_refused(core: Any, ring_file: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"x", b"\x7fELF" * 2000, b'{"schema_version":"1.0"}\n' * 900, b"\xff" * 20480])
-def test_e8_a_file_that_is_no_ring_is_refused_and_says_so(core: Any, content: bytes) -> None:
+def test_e08_a_file_that_is_no_ring_is_refused_and_says_so(core: Any, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^not a ring: it does not begin with FTTRING1$") as refused:
         core.RecoveredRing(content)
     assert not isinstance(refused.value, UnusedRing)
@@ -144,7 +144,7 @@ def test_e8_a_file_that_is_no_ring_is_refused_and_says_so(core: Any, content: by
         (16, 1, "its sizes and offsets disagree"),
     ],
 )
-def test_e8_sizes_that_contradict_each_other_are_named(
+def test_e08_sizes_that_contradict_each_other_are_named(
     core: Any, ring_file: Path, at: int, value: int, reason: str
 ) -> None:
     data = bytearray(ring_file.read_bytes())
