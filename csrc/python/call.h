@@ -1,7 +1,7 @@
 /* One recorded call, from its arguments to its span. Lives on the stack of a plain call, in the awaitable of an
  * asynchronous one, in the watch of a stream (stream.h). Order: ft_call_prepare (arguments at hand), ft_call_start
- * (clocks, current span), then exactly one of ft_call_succeed, ft_call_fail, ft_call_cancel; ft_call_clear at the end in
- * any case. */
+ * (clocks, current span, place in the in-flight table), then exactly one of ft_call_succeed, ft_call_fail,
+ * ft_call_cancel; ft_call_clear at the end in any case. */
 #ifndef FASTTRACE_PYTHON_CALL_H
 #define FASTTRACE_PYTHON_CALL_H
 
