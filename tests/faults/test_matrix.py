@@ -24,7 +24,7 @@ def test_every_row_of_processes_concurrency_and_data_has_a_test() -> None:
     assert rows("BCD") - named_rows() == set()
 
 
-@pytest.mark.xfail(strict=True, reason="E7 and E8, ring files too short and of other versions, are tested with the core alone")
+@pytest.mark.xfail(strict=True, reason="E7 and E8, files too short and of other versions, are tested with the core")
 def test_every_row_has_a_test() -> None:
     assert rows("ABCDE") - named_rows() == set()
 
