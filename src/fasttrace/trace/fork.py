@@ -84,9 +84,10 @@ def _before() -> None:
 
 
 def wait_until_over() -> None:
-    """An exporter thread begins when no fork is on its way: its hooks may be those of before there was an exporter."""
-    with _gate:
-        return
+    """An exporter thread begins when no fork is on its way: its hooks may be those of before there was an exporter.
+    Not for ever: in the child of a fork from C, a thread that is not there may hold the gate."""
+    if _gate.acquire(timeout=GATE_WAIT_S):
+        _gate.release()
 
 
 def _before_last() -> None:
