@@ -106,7 +106,8 @@ def test_header_layout_is_what_the_header_asserts() -> None:
     text = header("region.h")
     asserted = dict(re.findall(r"offsetof\(ft_header, (\w+)\) == (\d+)", text))
     words = {"head": layout.HEAD, "acked": layout.ACKED, "arena_head": layout.ARENA_HEAD}
-    words |= {"strtab_used": layout.STRTAB_USED, "dropped": layout.DROPPED}
+    words |= {"strtab_used": layout.STRTAB_USED, "dropped": layout.DROPPED, "alive_ns": layout.ALIVE}
+    words |= {"ranges": layout.RANGES, "resource": layout.RESOURCE_AT // 8, "has_redaction": layout.HAS_REDACTION}
     assert {name: int(offset) for name, offset in asserted.items()} == {name: at * 8 for name, at in words.items()}
     ready = re.search(r"ready;\s+/\* (\d+) \*/", text)
     assert ready is not None
