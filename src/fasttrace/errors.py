@@ -40,7 +40,10 @@ def report(kind: str, message: str, *args: object, level: int = WARNING, exc_inf
     _last_lines[kind] = (now, 0)
     if held_back:
         message, args = message + " (and %d like it)", (*args, held_back)
-    logger().log(level, message, *args, exc_info=exc_info)
+    try:
+        logger().log(level, message, *args, exc_info=exc_info)
+    except Exception:  # a handler of the application's own: it must not end the thread that has something to say
+        _last_lines[kind] = (now, held_back + 1)
 
 
 def set_log_level(level: str) -> None:

@@ -315,3 +315,53 @@ def test_a_killed_process_leaves_its_ring_behind(run: Run, collector: Collector,
     (ring,) = (tmp_path / "ring").iterdir()
     assert ring.stat().st_mode & 0o777 == 0o600
     assert ring.stat().st_size >= 8192 * 512
+
+
+# ---- killed while its collector hangs
+
+
+def test_a_batch_that_waits_for_its_collector_outlives_the_process_and_a_lap_of_the_ring(
+    run: Run, collector: Collector, tmp_path: Path
+) -> None:
+    """The ring goes round it: without a copy on disk it would be in no file."""
+    collector.gate.clear()
+    script = """
+record(50, "on the wire")
+while not processor.stats().batches and processor.stats().pending < 50: time.sleep(0.001)
+flushed = threading.Thread(target=processor.flush, args=(60,), daemon=True); flushed.start()
+give_up = time.monotonic() + 30
+def wait_until(is_so):
+    while not is_so():
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+recorded = 50
+for _ in range(40):
+    record(100, "later"); recorded += 100
+    wait_until(lambda: processor.stats().ring_used < 128)
+stats = processor.stats()
+say(stats.recorded, sum(stats.dropped.values()))
+os.kill(os.getpid(), 9)
+"""
+    said = run(script, exit_code=-9, FASTTRACE_QUEUE_MAX_SIZE="256", FASTTRACE_BATCH_SIZE="50")
+    assert said == [[4050, 0]]
+    collector.gate.set()
+    with Collector() as living:
+        run(
+            """
+record(1, "next")
+give_up = time.monotonic() + 30
+spool = os.path.join(os.environ["FASTTRACE_STATE_DIR"], "spool")
+def waiting(): return [name for name in os.listdir(spool) if ".ndjson" in name]
+rings = os.environ["FASTTRACE_RING_DIR"]
+while len(os.listdir(rings)) > 1 or waiting():
+    assert time.monotonic() < give_up
+    processor.flush(1)
+    time.sleep(0.01)
+""",
+            FASTTRACE_COLLECTOR_URL=living.url,
+        )
+        spans = {span["span_id"]: span["name"] for batch in living.accepted() for span in batch.spans}
+        on_the_wire = {span["span_id"] for batch in collector.batches for span in batch.spans}
+        arrived = list(spans.values())
+        assert (arrived.count("on the wire"), arrived.count("later"), arrived.count("next")) == (50, 4000, 1)
+        assert on_the_wire <= set(spans)

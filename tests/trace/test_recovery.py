@@ -186,7 +186,7 @@ def test_calls_in_the_air_come_last_as_aborted(core: Any, rings: Path) -> None:
     kept = Kept()
     assert adopt_all(core, rings, kept) == Adopted(rings=1, spans=4, aborted=1)
     writer = dead.owner.writer_id.hex()
-    assert kept.batch_ids == [f"{writer}:0:3", f"{writer}:3:1"]
+    assert kept.batch_ids == [f"{writer}:0:3", f"{writer}:3+0:1"]
     (span,) = map(json.loads, kept.batches[1].lines())
     assert (span["span_id"], span["status"], span["kind"]) == (context.span_id, "aborted", "llm")
     assert span["name"] == "chat gpt-4o"
@@ -201,6 +201,7 @@ def test_texts_that_their_own_process_would_have_redacted_stay_behind(core: Any,
     dead.die()
     kept = Kept()
     adopt_all(core, rings, kept)
+    assert kept.batch_ids == [f"{dead.owner.writer_id.hex()}:0+0:1"], "it must not pass for the whole batch"
     (span,) = map(json.loads, kept.batches[0].lines())
     assert {"error_message", "attributes"}.isdisjoint(span)
     assert (span["span_id"], span["input_tokens"]) == (dead.ids[0], 3)
@@ -305,6 +306,16 @@ def test_a_process_that_starts_delivers_what_the_dead_left(
     collector.wait(lambda collector: len(collector.accepted_ids()) == 905)
     assert sorted(collector.accepted_ids()) == sorted(dead.ids + own)
     assert processor.flush(5) == (5, 0, 0, 0), "others' spans are not its own"
+
+
+def test_a_process_that_ends_at_once_takes_them_too(core: Any, open_processor: Any, rings: Path) -> None:
+    dead = DeadProcess(core, rings)
+    dead.record(300)
+    dead.die()
+    processor = open_processor(way="spool")
+    processor.record(1)
+    processor.shutdown()
+    assert (processor.stats().recovered, list(rings.iterdir())) == (300, [])
 
 
 def test_one_that_died_meanwhile_is_found_by_the_next_look(

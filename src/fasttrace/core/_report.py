@@ -56,8 +56,11 @@ def report(exception: BaseException) -> None:
         return
     _next_time = now + INTERVAL_S
     more, _suppressed = _suppressed, 0
-    logger().warning(
-        "a call could not be read in full; its span has what was read so far (%d more since the last line)",
-        more,
-        exc_info=(type(exception), exception, exception.__traceback__),
-    )
+    try:
+        logger().warning(
+            "a call could not be read in full; its span has what was read so far (%d more since the last line)",
+            more,
+            exc_info=(type(exception), exception, exception.__traceback__),
+        )
+    except Exception:  # a handler of the application's own: it must not end the call that it would tell of
+        _suppressed += more + 1

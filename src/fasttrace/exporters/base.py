@@ -25,7 +25,8 @@ class EncodedBatch(NamedTuple):
     """Spans as the bytes that go on the wire, the same bytes each time.
 
     batch_id: `writer_id:first_ticket:count`; a piece of a batch is `writer_id:first_ticket+line:count`, which no
-    whole batch can be called. encoding: `zstd`, `gzip` or `none`.
+    whole batch can be called, and neither can calls that were in the air, or spans without their texts: those are
+    `writer_id:first_ticket+0:count`. encoding: `zstd`, `gzip` or `none`.
     """
 
     batch_id: str

@@ -127,6 +127,7 @@ class Delivery:
         self._patience = patience
         self._writers = writers
         self._releases: dict[str, Callable[[], None]] = {}  # of segments, by the pieces of them that are left
+        self._insured: dict[str, Segment] = {}  # batches that are on disk while they are being sent
         self.redirect(exporter, spool, max_retries)
 
     def redirect(self, exporter: Exporter | None, spool: Spool, max_retries: int) -> None:
@@ -146,7 +147,21 @@ class Delivery:
         release = self._releases.pop(batch.batch_id, None)
         if release is not None:
             self._release_after(left, release)
+        segment = self._insured.pop(batch.batch_id, None)
+        if segment is not None:
+            self._release_after(left, partial(self._spool.release, segment))
         return left
+
+    def insure(self, batch: EncodedBatch) -> bool:
+        """Have a batch that is being delivered on disk meanwhile, as a segment that is claimed: should the process die
+        it is others' to send. False when that is not possible."""
+        try:
+            if batch.batch_id not in self._insured:
+                self._insured[batch.batch_id] = self._spool.write_claimed(batch)
+        except OSError as error:
+            report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
+            return False
+        return True
 
     def spool_only(self, batch: EncodedBatch) -> list[EncodedBatch]:
         """Spool a batch, because there is no time to send it now."""
@@ -298,6 +313,11 @@ class Delivery:
         return self._dropped(piece, "too_large")
 
     def _to_spool(self, piece: EncodedBatch, created_ns: int | None = None) -> bool:
+        segment = self._insured.pop(piece.batch_id, None)
+        if segment is not None:
+            self._spool.restore(segment)
+            self._tally_of(piece).spooled += piece.span_count
+            return True
         try:
             evicted = self._spool.write(piece, created_ns)
         except OSError as error:

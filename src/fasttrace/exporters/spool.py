@@ -100,6 +100,13 @@ class Spool:
             report("evict", "the spool cannot be kept within its bound: %s", error)
         return evicted
 
+    def write_claimed(self, batch: EncodedBatch) -> Segment:
+        """Keep a batch that is being sent, claimed by this process until it is released or restored."""
+        name = self._new_name(batch, None)
+        self._write_file(self.path, os.path.basename(self._claimed(name)), batch.body)
+        self._bytes += len(batch.body)
+        return Segment(name, batch)
+
     def reject(self, batch: EncodedBatch, rejected: Iterable[tuple[int, str]]) -> None:
         """Keep lines (counted from 1) that no collector will take, each with the reason."""
         import json

@@ -31,20 +31,25 @@ class Encoder:
         self._recorder = recorder
         self._resolve_price = resolve_price
 
-    def encode(self, spans: Batch, writer: str, resource: bytes, must_redact: bool = False) -> EncodedBatch:
-        """`writer`: id of the ring that the spans come from; `resource`: JSON members of the process that made them;
-        `must_redact`: that had a redaction of its user's, without which their texts are left out."""
+    def encode(self, spans: Batch, writer: str, resource: bytes, is_apart: bool = False) -> EncodedBatch:
+        """`writer`: id of the ring that the spans come from; `resource`: JSON members of the process that made them.
+        `is_apart`: they are not what a batch of these tickets holds, and must not go by its id."""
+        return self.packed(self.lines(spans, resource), spans, writer, is_apart)
+
+    def lines(self, spans: Batch, resource: bytes, redaction: Redaction | None = None) -> bytes:
+        """NDJSON, redacted by the user's own function, or the one given instead."""
+        from fasttrace.trace.redaction import redacted_lines
+
+        return redacted_lines(self._body(spans, resource), redaction or self.redaction)
+
+    def packed(self, lines: bytes, spans: Batch, writer: str, is_apart: bool = False) -> EncodedBatch:
+        """Those lines of these spans as a batch."""
         from fasttrace.exporters.base import EncodedBatch
         from fasttrace.exporters.compression import compress
-        from fasttrace.trace.redaction import Failures, Redaction, redacted_lines, withheld
 
-        redaction = self.redaction
-        if redaction is None and must_redact:
-            redaction = Redaction(withheld, Failures())
-            report("withheld", "texts of a dead process are left out: it had a redact= of its own, there is none here")
-        body = redacted_lines(self._body(spans, resource), redaction)
-        batch_id = f"{writer}:{spans.first_ticket}:{spans.count}"
-        return EncodedBatch(batch_id, compress(body, self.encoding), self.encoding, spans.count)
+        first = f"{spans.first_ticket}+0" if is_apart else f"{spans.first_ticket}"
+        batch_id = f"{writer}:{first}:{spans.count}"
+        return EncodedBatch(batch_id, compress(lines, self.encoding), self.encoding, spans.count)
 
     def _body(self, spans: Batch, resource: bytes) -> bytes:
         for provider, model in spans.unpriced():

@@ -1,8 +1,9 @@
 """From the ring to settled batches: what is read, what is in hand, what neither collector nor disk took so far.
 
 The ring is told that spans are settled only when they are sent or on disk, so whoever recovers its file after a crash
-finds everything else. A batch that could go nowhere stays in the backlog, and nothing more is read until it is gone:
-the ring is the larger buffer, and outlives the process.
+finds everything else. What is in hand is in the ring's file only as long as no later span took its place: so a batch
+that waits for its collector goes to disk, too, before the ring has gone round. A batch that could go nowhere stays in
+the backlog, and nothing more is read until it is gone: the ring is the larger buffer, and outlives the process.
 
 Exporter thread only, but for `in_hand` and `aborted`, which any thread may read.
 """
@@ -33,7 +34,8 @@ class Intake:
     def __init__(self, ring: Ring, writers: Sequence[str], encoder: Encoder) -> None:
         self.in_hand = 0  # spans read and not settled, those of segments taken back from the spool included
         self.aborted = 0
-        self.has_encoded = False
+        self.is_all_imported = False  # what encoding and delivering need
+        self._on_its_way: EncodedBatch | None = None  # delivered just now, and on no disk
         self.backlog: list[EncodedBatch] = []
         self.batch_size = 1
         self.resource = b""
@@ -66,10 +68,14 @@ class Intake:
                 rest(UNFINISHED_WAIT_S)  # a producer is in the middle of the oldest one
                 continue
             empty_reads = 0
-            self._settled(batch, delivery.deliver(batch))
+            self._deliver(batch, delivery)
 
     def relieve(self, delivery: Delivery) -> None:
-        """Empty a ring that is half full into the spool, while a batch in hand waits for its collector."""
+        """Empty a ring that is half full into the spool, while a batch waits for its collector; that one first."""
+        waiting = self._on_its_way
+        if waiting is not None and self._is_pressed() and delivery.insure(waiting):
+            self._hands.settle(waiting.first_ticket, waiting.span_count)
+            self._on_its_way = None
         while not self.backlog and self._is_pressed():
             batch = self._next(delivery)
             if batch is None:
@@ -83,9 +89,9 @@ class Intake:
             return
         self.aborted += spans.count
         self.in_hand += spans.count
-        batch = self._encoded(delivery, spans)
+        batch = self._encoded(delivery, spans, is_apart=True)
         if batch is not None:
-            self._settled(batch, delivery.deliver(batch))
+            self._deliver(batch, delivery)
 
     def take_back(self, pieces: Sequence[EncodedBatch]) -> None:
         """What is left of a segment that was taken out of the spool."""
@@ -95,7 +101,19 @@ class Intake:
     def _settle_backlog(self, delivery: Delivery) -> None:
         for batch in self.backlog[:]:
             self.backlog.remove(batch)
-            self._settled(batch, delivery.deliver(batch))
+            self._deliver(batch, delivery)
+
+    def _deliver(self, batch: EncodedBatch, delivery: Delivery) -> None:
+        """Whatever goes wrong, the batch is settled or in the backlog."""
+        self._on_its_way = batch
+        try:
+            left = delivery.deliver(batch)
+        except Exception:
+            report("deliver", "%d spans are kept for another attempt", batch.span_count, exc_info=True)
+            left = [batch]
+        finally:
+            self._on_its_way = None
+        self._settled(batch, left)
 
     def _settled(self, batch: EncodedBatch, left: list[EncodedBatch]) -> None:
         """Count a batch as done, but for the pieces left of it."""
@@ -118,16 +136,16 @@ class Intake:
             self._hands.settle(spans.first_ticket, spans.count)
         return batch
 
-    def _encoded(self, delivery: Delivery, spans: Batch) -> EncodedBatch | None:
+    def _encoded(self, delivery: Delivery, spans: Batch, is_apart: bool = False) -> EncodedBatch | None:
         """None, and the spans are out of hand, where they cannot be encoded."""
         try:
-            batch = self._encoder.encode(spans, self._writers[-1], self.resource)
+            batch = self._encoder.encode(spans, self._writers[-1], self.resource, is_apart)
         except Exception:
             report("encode", "%d spans could not be encoded: dropped", spans.count, exc_info=True)
             delivery.tally.drop("unencodable", spans.count)
             self.in_hand -= spans.count
             return None
-        self.has_encoded = True
+        self.is_all_imported = True
         return batch
 
     def _is_pressed(self) -> bool:

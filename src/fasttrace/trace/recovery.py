@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fasttrace.core import _orphans
 from fasttrace.core._api import UnusedRing
 from fasttrace.errors import INFO, report
+from fasttrace.trace.intake import BATCH_MAX_BYTES
+from fasttrace.trace.redaction import Failures, Redaction, withheld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     Keep = Callable[[EncodedBatch, int], bool]
 
 LOOK_INTERVAL_S = 30.0
-BATCH_MAX_BYTES = 1 << 20
 NO_LIMIT = (1 << 62) - 1
+WITHHOLDING = Redaction(withheld, Failures())
 
 
 class Adopted(NamedTuple):
@@ -112,8 +114,8 @@ class Recovery:
         ring = self._read(orphan)
         if ring is None:
             return
-        for spans in batches_of(ring, self._batch_size):
-            if not self._keep(*self._encoded(ring, spans)):
+        for spans, is_aborted in batches_of(ring, self._batch_size):
+            if not self._keep(*self._encoded(ring, spans, is_aborted)):
                 self._postpone(orphan, "its spans could not be kept")
                 return
             yield
@@ -136,9 +138,14 @@ class Recovery:
             report("orphan", "%s is no ring (%s): set aside as *%s", orphan.path, error, _orphans.ASIDE)
         return None
 
-    def _encoded(self, ring: RecoveredRing, spans: Batch) -> tuple[EncodedBatch, int]:
-        batch = self._encoder.encode(spans, ring.owner.writer_id.hex(), ring.resource, ring.has_redaction)
-        return batch, started_unix_ns(batch)
+    def _encoded(self, ring: RecoveredRing, spans: Batch, is_aborted: bool) -> tuple[EncodedBatch, int]:
+        """A batch, and when its first span began. One whose texts are left out must not pass for the whole one."""
+        is_withheld = ring.has_redaction and self._encoder.redaction is None
+        if is_withheld:
+            report("withheld", "texts of a dead process are left out: it had a redact= of its own, there is none here")
+        lines = self._encoder.lines(spans, ring.resource, WITHHOLDING if is_withheld else None)
+        writer, is_apart = ring.owner.writer_id.hex(), is_aborted or is_withheld
+        return self._encoder.packed(lines, spans, writer, is_apart), started_unix_ns(lines)
 
     def _count(self, ring: RecoveredRing, path: str) -> None:
         counters = ring.counters()
@@ -151,9 +158,9 @@ class Recovery:
             report("recovered", text, ring.owner.pid, found, path, counters.aborted, counters.lost, level=INFO)
 
 
-def batches_of(ring: RecoveredRing, batch_size: int) -> Iterator[Batch]:
-    """What is not settled, in order: the owner's open batches as they were, the rest by `batch_size`, and last the
-    calls that were in the air."""
+def batches_of(ring: RecoveredRing, batch_size: int) -> Iterator[tuple[Batch, bool]]:
+    """What is not settled, in order: the owner's open batches as they were, the rest by `batch_size`, and last (then
+    the second value is true) the calls that were in the air."""
     for held in ring.ranges:
         yield from _until(ring, batch_size, held.first_ticket)
         if held.is_settled:
@@ -163,20 +170,22 @@ def batches_of(ring: RecoveredRing, batch_size: int) -> Iterator[Batch]:
     yield from _until(ring, batch_size, ring.head)
     aborted = ring.aborted()
     if aborted.count:
-        yield aborted
+        yield aborted, True
 
 
-def _until(ring: RecoveredRing, max_spans: int, ticket: int, max_bytes: int = BATCH_MAX_BYTES) -> Iterator[Batch]:
+def _until(
+    ring: RecoveredRing, max_spans: int, ticket: int, max_bytes: int = BATCH_MAX_BYTES
+) -> Iterator[tuple[Batch, bool]]:
     while (spans := ring.read(max_spans, max_bytes, ticket)).count:
-        yield spans
+        yield spans, False
 
 
-def started_unix_ns(batch: EncodedBatch) -> int:
-    """When the first of its spans began, to the second: how old it is, whoever delivers it."""
+def started_unix_ns(lines: bytes) -> int:
+    """When the first of these spans began, to the second: how old they are, whoever delivers them."""
     import json
     from datetime import datetime
 
-    second = json.loads(batch.lines()[0])["timestamp"][:19]
+    second = json.loads(lines.partition(b"\n")[0])["timestamp"][:19]
     return int(datetime.fromisoformat(f"{second}+00:00").timestamp()) * 1_000_000_000
 
 

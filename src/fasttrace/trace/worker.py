@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 AFTER_FAILURE_WAIT_S = 1.0
 SIGN_OF_LIFE_S = 1.0
-SPOOLING_GRACE_S = 0.4  # beyond the time to stop, for a disk that is slow
+SPOOLING_GRACE_S = 0.2  # beyond the time to stop, for a disk that is slow
+LAST_RECOVERY_S = 0.25
 HOLD_WAIT_S = 0.1
 HOLD_IMPORTS_S = 10.0  # what is being imported when a process forks can never be imported in the child
 FOREVER = float("inf")
@@ -100,7 +101,7 @@ class Worker:
         self._recovery: Recovery | None = None
         self._exporter: Exporter | None = None
         self._delivery: Delivery | None = None
-        self._is_outlet_open = self._is_all_imported = False
+        self._is_outlet_open = False
         self._is_last = False
         self._waiters: list[Waiter] = []
         self._stop_deadline_s = self._change_deadline_s = FOREVER
@@ -144,9 +145,12 @@ class Worker:
 
     def change(self, setup: Setup, timeout_s: float) -> bool:
         """Deliver what there is within the time, spool the rest, and go on by `setup`. False where there is no thread
-        to do it."""
+        to do it. A new redaction is in force at once, also for what was recorded before and is not encoded yet."""
         if self.is_finished or not self.start():
             return False
+        if setup.redaction is not None:
+            self._encoder.redaction = setup.redaction
+            self._ring.has_redaction = True
         self._change_deadline_s = time.monotonic() + timeout_s - reserve_s(timeout_s)
         self._next_setup = setup
         self.flush(timeout_s + SPOOLING_GRACE_S)
@@ -207,7 +211,7 @@ class Worker:
     def hold_still(self) -> Any:
         """Keep the thread from leaving its next wait; returns the lock to release, None when the time was over."""
         is_own = get_ident() == self._thread_id
-        timeout_s = HOLD_WAIT_S if self._is_all_imported else HOLD_IMPORTS_S
+        timeout_s = HOLD_WAIT_S if self._intake.is_all_imported else HOLD_IMPORTS_S
         return self._work if not is_own and self._work.acquire(timeout=timeout_s) else None
 
     def abandon(self) -> None:
@@ -325,7 +329,6 @@ class Worker:
         if self._exporter is not None:
             self._encoder.encoding = self._exporter.encoding  # it says it simpler to a collector that asked for that
         self._intake.drain(delivery, everything, self._rest)
-        self._is_all_imported = self._is_all_imported or self._intake.has_encoded
 
     def _is_ending(self) -> bool:
         return self._stop_deadline_s != FOREVER
@@ -339,9 +342,9 @@ class Worker:
         self._next_tick_s = 0.0
         if self._next_setup is setup:
             self._next_setup, self._change_deadline_s = None, FOREVER
-        self._is_all_imported = False
+        self._intake.is_all_imported = False
         delivery = self._prepared()
-        self._is_all_imported = True
+        self._intake.is_all_imported = True
         return delivery
 
     def _close_exporter(self) -> None:
@@ -360,6 +363,7 @@ class Worker:
         self._drain(delivery, everything=True)
         if self._is_last:
             self._intake.deliver_aborted(delivery)
+        self._recover_at_last()
         self._close_recovery()
         self._close_exporter()
         if self.stats().pending == 0:
@@ -374,6 +378,12 @@ class Worker:
         if self._recovery is None or self._intake.backlog or self._intake.is_batch_due():
             return FOREVER
         return 0.0 if self._recovery.step() else FOREVER
+
+    def _recover_at_last(self) -> None:
+        """A process that was short may have had no turn for it: a little of the time that is left."""
+        until_s = min(time.monotonic() + LAST_RECOVERY_S, self._deadline_s())
+        while time.monotonic() < until_s and self._recover() == 0.0:
+            continue
 
     def _replay(self, delivery: Delivery, waiters: list[Waiter]) -> float:
         """Send a segment; while somebody waits, all that this process spooled. Seconds until it is worth going on."""
