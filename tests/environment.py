@@ -31,3 +31,28 @@ def inherited(*kept: str) -> dict[str, str]:
     """This process's environment, of the settings of fasttrace only the ring directory and those named."""
     names = {RING_DIR, *kept}
     return {name: value for name, value in os.environ.items() if name in names or not name.startswith("FASTTRACE_")}
+
+
+# For scripts that fork from C. None of CPython's hooks runs then: a thread that is just giving the interpreter back is
+# still inside its lock, and leaves it locked in the child for good. So they wait until no other thread moves.
+WAIT_UNTIL_STILL = """
+def switches():
+    found = {}
+    tasks = "/proc/self/task"
+    for tid in os.listdir(tasks) if os.path.isdir(tasks) else []:
+        try:
+            with open(f"{tasks}/{tid}/status") as status:
+                found[tid] = [line for line in status if line.startswith(("State", "voluntary", "nonvoluntary"))]
+        except OSError:
+            found[tid] = ["gone meanwhile"]
+    found.pop(str(threading.get_native_id()), None)
+    return found
+
+def wait_until_still():
+    give_up = time.monotonic() + 30
+    seen = None
+    while (now := switches()) != seen or any("sleeping" not in lines[0] for lines in now.values()):
+        assert time.monotonic() < give_up
+        seen = now
+        time.sleep(0.02)
+"""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from recovery import needs_recovery, recover
 
+from environment import WAIT_UNTIL_STILL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -75,9 +77,11 @@ def test_b06_a_fork_that_python_does_not_see(host: Host, way: str) -> None:
         pytest.skip("the number of clone is known for Linux on x86-64")
     host.run(f"""
 import ctypes
+{WAIT_UNTIL_STILL}
 libc = ctypes.PyDLL(None)
 record(3, "parent"); PROCESSOR.flush(20)
 for _ in range(10):
+    wait_until_still()
     pid = {FROM_C[way]}
     if pid == 0:
         record(2, "child")

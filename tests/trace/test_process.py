@@ -13,7 +13,7 @@ import pytest
 
 import fasttrace
 from collector import Collector, Silent
-from environment import inherited
+from environment import WAIT_UNTIL_STILL, inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,9 +189,10 @@ for fd in theirs:
 
 
 def test_a_fork_from_c_is_noticed(run: Run, collector: Collector) -> None:
-    said = run("""
+    said = run(WAIT_UNTIL_STILL + """
 libc = ctypes.PyDLL(None)
 record(5, "parent"); processor.flush(5)
+wait_until_still()
 pid = libc.fork()
 if pid == 0:
     record(3, "child")
