@@ -159,6 +159,41 @@ def test_a_range_that_cannot_be_is_none(core: Any, first: int, start: int, end: 
     assert core.RecoveredRing(dead.file()).ranges == []
 
 
+def test_a_settled_range_may_be_longer_than_a_lap(core: Any, first: int) -> None:
+    """While one batch waited for its collector, several laps behind it went to the spool."""
+    dead = Dead(core, first, 4 * SLOTS + 2)
+    waiting = BatchRange(dead.ticket(0), dead.ticket(2), 2)
+    spooled = BatchRange(dead.ticket(2), dead.ticket(4 * SLOTS), 4 * SLOTS - 2, True)
+    dead.ring.set_range(0, waiting)
+    dead.ring.set_range(1, spooled)
+    ring = core.RecoveredRing(dead.file())
+    assert ring.ranges == [waiting, spooled]
+    assert read(core, ring, waiting.next_ticket) == []
+    ring.skip(spooled.next_ticket)
+    assert read(core, ring) == [4 * SLOTS, 4 * SLOTS + 1]
+    assert ring.counters() == RecoveredCounters(delivered=2, skipped=4 * SLOTS - 2, lost=2)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "spans", "is_settled"),
+    [
+        (1, 3 * SLOTS + 1, 1, True),
+        (1, 1 << 63, 1, True),
+        (1, 0, 1, True),
+        (1, 1, 0, True),
+        (0, 3 * SLOTS, 3 * SLOTS + 1, True),
+        (3 * SLOTS, 3 * SLOTS + 1, 1, True),
+        (0, SLOTS + 1, 1, False),
+    ],
+)
+def test_a_long_range_that_cannot_be_is_none(
+    core: Any, first: int, start: int, end: int, spans: int, is_settled: bool
+) -> None:
+    dead = Dead(core, first, 3 * SLOTS)
+    dead.ring.set_range(1, BatchRange(dead.ticket(start), dead.ticket(end), spans, is_settled))
+    assert core.RecoveredRing(dead.file()).ranges == []
+
+
 def test_of_ranges_that_overlap_the_first_in_the_header_counts(core: Any, first: int) -> None:
     dead = Dead(core, first, SLOTS)
     for index, (start, end) in enumerate(((3, 6), (5, 7), (1, 4), (0, 8), (6, 8), (4, 5), (0, 3))):

@@ -30,7 +30,8 @@ typedef enum { FT_RECOVERED_OPEN, FT_RECOVERED_INVALID, FT_RECOVERED_NO_MEMORY }
 ft_recovered_result ft_recovered_open(ft_recovered *recovered, const void *data, size_t size);
 void ft_recovered_close(ft_recovered *recovered);
 
-/* A sound range of the header: within acknowledged and head, not empty, at most a lap, no more spans than tickets. */
+/* A sound range of the header: within acknowledged and head, not empty, no more spans than tickets. An open one is made
+ * again from the slots, so it has at most a lap; a settled one is passed over, and grows while a batch before it waits. */
 typedef struct {
     uint64_t first_ticket, next_ticket, span_count;
     bool is_settled;
