@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -38,6 +39,12 @@ class Dead(DeadRing):
 
     def ticket(self, number: int) -> int:
         return (self.first + number) & MASK64
+
+    def put(self, at: int, value: int) -> None:
+        """In the living ring's memory."""
+        with self.path.open("r+b") as file:
+            file.seek(at)
+            file.write((value & MASK64).to_bytes(8, sys.byteorder))
 
     def slot(self, number: int) -> int:
         return self.offsets.slots + 256 * (self.ticket(number) % SLOTS)
@@ -130,6 +137,24 @@ def test_what_is_no_ticket_is_an_error(core: Any, ticket: int) -> None:
     with pytest.raises(OverflowError):
         ring.read(1, 1, ticket)
     assert ring.counters() == RecoveredCounters()
+
+
+def test_a_push_that_stalled_and_committed_before_the_kill_is_recovered(core: Any, first: int) -> None:
+    """The reader stepped over it, and what came after it was sent: the acknowledged ticket stays at it."""
+    dead = Dead(core, first, 4)
+    committed = 2 * dead.ticket(1) + 2
+    dead.put(dead.slot(1), committed - 1)
+    give_up_s = time.monotonic() + 20
+    while (next_ticket := dead.ring.read(1000, 1 << 20).next_ticket) != dead.ticket(4):
+        assert time.monotonic() < give_up_s
+    assert dead.ring.counters().pending == 1
+    dead.ring.acknowledge(next_ticket)
+    dead.put(dead.slot(1), committed)
+    ring = core.RecoveredRing(dead.path.read_bytes())
+    assert ring.acknowledged == dead.ticket(1)
+    assert read(core, ring) == [1, 2, 3]
+    dead.ring.acknowledge(dead.ring.read(1000, 1 << 20).next_ticket)
+    assert core.RecoveredRing(dead.file()).acknowledged == dead.ticket(4)
 
 
 # ---- batches in hand ----

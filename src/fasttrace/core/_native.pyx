@@ -173,7 +173,8 @@ cdef class Ring(Region):
         return batch
 
     def acknowledge(self, uint64_t next_ticket):
-        """Every ticket below `next_ticket` is sent or spooled."""
+        """Every ticket below `next_ticket` is sent or spooled, but those that are pending: whoever recovers the file
+        starts there, or at the oldest of them."""
         ft_reader_acknowledge(&self.reader, next_ticket)
 
     def counters(self):
