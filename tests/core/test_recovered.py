@@ -258,7 +258,7 @@ def test_a_range_is_replaced_settled_and_cleared(core: Any) -> None:
 
 
 def test_the_resource_is_what_was_set_last_if_it_fits(core: Any) -> None:
-    longest = b'"a":"%s"' % (b"x" * (layout.RESOURCE_MAX_BYTES - 6))
+    longest = b'"sdk":"%s"' % (b"x" * (layout.RESOURCE_MAX_BYTES - 8))
     for members in (b'"service":"x","sdk":"y/1"', b"", longest, longest[:-1] + b'x"'):
         dead = Dead(core, 0, 0)
         dead.ring.set_resource(b'"an":"older one"')
@@ -281,12 +281,47 @@ def test_the_resource_is_what_was_set_last_if_it_fits(core: Any) -> None:
         b' "a":1',
         b'"a":"\xff"',
         b'"a":NaN',
+        b'"sdk":"x",',
+        b'"sdk":"x"}',
+        b'"sdk":"x"},{"service":"y"',
+        b'"sdk":"\n"',
+        b' "sdk":"x"',
+        b'"sdk":"\xff"',
     ],
 )
 def test_a_resource_that_would_break_the_line_is_left_out(core: Any, members: bytes) -> None:
     dead = Dead(core, 0, 0)
     dead.ring.set_resource(members)
     assert core.RecoveredRing(dead.file()).resource == b""
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"timestamp":7',
+        b'"service":"shop","timestamp":"2000-01-01T00:00:00Z"',
+        b'"service":"shop","service":"other"',
+        b'"s\\u0065rvice":"shop","service":"other"',
+        b'"service":7',
+        b'"service":null',
+        b'"sdk":{"service":"shop"}',
+        b'"sdk":["x"]',
+        b'"":""',
+        b'"service ":"x"',
+    ],
+)
+def test_a_resource_of_more_than_its_own_texts_is_left_out(core: Any, members: bytes) -> None:
+    """It would stand in the line for a field of the span's own."""
+    dead = Dead(core, 0, 0)
+    dead.ring.set_resource(members)
+    assert core.RecoveredRing(dead.file()).resource == b""
+
+
+def test_a_resource_of_all_its_texts_is_kept_as_it_is(core: Any) -> None:
+    members = '"service":"é\\n","environment":"","tenant_id" : "t" ,"workflow_id":"w","sdk":"x/1"'.encode()
+    dead = Dead(core, 0, 0)
+    dead.ring.set_resource(members)
+    assert core.RecoveredRing(dead.file()).resource == members
 
 
 def test_a_heartbeat_is_the_monotonic_clock(core: Any) -> None:

@@ -39,7 +39,7 @@ typedef struct {
 /* Those that do not overlap one before them in the header, by first ticket; how many. */
 size_t ft_recovered_ranges(const ft_recovered *recovered, ft_recovered_range ranges[FT_RANGES]);
 
-/* The process's resource: one or more JSON members, or nothing. */
+/* The process's resource: one or more JSON members, or nothing. Which members are one's own the caller decides. */
 size_t ft_recovered_resource(const ft_recovered *recovered, const char **members);
 
 /* The calls that were in the air, into an empty batch, with tickets from the head on: spans of status `aborted` that

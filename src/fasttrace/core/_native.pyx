@@ -262,6 +262,9 @@ cdef class RecoveredRing(Region):
         cdef const char *members = NULL
         cdef size_t i, length = ft_recovered_resource(&self.recovered, &members)
         self.resource = PyBytes_FromStringAndSize(members, length)
+        if length:
+            from fasttrace.core._ring_file import sound_resource
+            self.resource = sound_resource(self.resource)
         self.shape = _api.RingShape(
             header.slot_count, header.arena_bytes, header.strtab_bytes, header.inflight_count, header.first_ticket)
         self.owner = _api.RingOwner(

@@ -85,13 +85,15 @@ class RecoveredRing(Region):
                 yield start, start + tickets, BatchRange(first, following, spans, is_settled)
 
     def _sound_resource(self) -> bytes:
+        from .._ring_file import sound_resource
         from .json_valid import json_is_valid
 
         length = self.words[layout.RESOURCE_LENGTH]
         if length > layout.RESOURCE_MAX_BYTES:
             return b""
         members = self.memory[layout.RESOURCE_AT : layout.RESOURCE_AT + length]
-        return members if members[:1] == b'"' and json_is_valid(b"{%b}" % members, dict) else b""
+        is_json = members[:1] == b'"' and json_is_valid(b"{%b}" % members, dict)
+        return sound_resource(members) if is_json else b""
 
     # ---- spans ----
 
