@@ -51,8 +51,11 @@ from fasttrace.core._backing import new_owner, open_ring_file
 shape, owner = RingShape(256, 4096, 4096, 4), new_owner()
 backing = open_ring_file(sys.argv[1], shape, owner, _pure.region_bytes)
 ring = _pure.Ring(backing.fd, shape, owner)
+if sys.argv[2] == "exec":
+    wait = "import sys; print(sys.argv[1], flush=True); sys.stdin.readline()"
+    os.execv(sys.executable, [sys.executable, "-c", wait, backing.path])
 os.closerange(3, 1024)
-sys.stdout.write(f"{backing.path}\\n"); sys.stdout.flush()
+print(backing.path, flush=True)
 sys.stdin.readline()
 """
 ENVIRON = os.environ | {"PYTHONPATH": str(Path(fasttrace.__file__).parent.parent)}
@@ -94,18 +97,21 @@ def test_a_living_owners_file_is_left_alone(rings: Path) -> None:
     backing.close()
 
 
+MAPPED: list[_pure.Ring] = []
+
+
 def formatted_ring_in(directory: Path, owner: RingOwner) -> str:
-    """A ring that was used, its lock free, whoever its owner is."""
+    """A ring that was used and is mapped here, its lock free, whoever its owner is."""
     backing = open_ring_file(str(directory), SHAPE, owner, _pure.region_bytes)
-    _pure.Ring(backing.fd, SHAPE, owner)
+    MAPPED.append(_pure.Ring(backing.fd, SHAPE, owner))
     backing.close()
     return str(backing.path)
 
 
-@pytest.fixture
-def closer(rings: Path) -> Iterator[subprocess.Popen[str]]:
-    """A living process that closed all descriptors it does not know: its ring's lock among them."""
-    command = [sys.executable, "-c", LIVES, str(rings)]
+@pytest.fixture(params=["close"])
+def owner(rings: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A living process that closed all descriptors it does not know, its ring's lock among them; or became another."""
+    command = [sys.executable, "-c", LIVES, str(rings), request.param]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRON
     )
@@ -115,21 +121,32 @@ def closer(rings: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @has_proc
-def test_a_living_owner_that_closed_its_lock_keeps_its_file(closer: subprocess.Popen[str]) -> None:
-    assert closer.stdout is not None
-    path = closer.stdout.readline().strip()
+def test_a_living_owner_that_closed_its_lock_keeps_its_file(owner: subprocess.Popen[str]) -> None:
+    assert owner.stdout is not None
+    path = owner.stdout.readline().strip()
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert _orphans.adopt(path) is None
-    closer.kill()
-    os.waitid(os.P_PID, closer.pid, os.WEXITED | os.WNOWAIT)
+    owner.kill()
+    os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
     orphan = _orphans.adopt(path)
     assert orphan is not None, "it is dead, though nobody has asked for its exit code"
     orphan.close()
-    closer.wait(timeout=60)
+    owner.wait(timeout=60)
     orphan = _orphans.adopt(path)
     assert orphan is not None
     orphan.close()
+
+
+@has_proc
+@pytest.mark.parametrize("owner", ["exec"], indirect=True)
+def test_an_owner_that_became_another_program_left_its_file(owner: subprocess.Popen[str]) -> None:
+    """Pid and start are the same, the memory is not."""
+    assert owner.stdout is not None
+    orphan = _orphans.adopt(owner.stdout.readline().strip())
+    assert orphan is not None
+    orphan.close()
+    assert owner.poll() is None
 
 
 @has_proc

@@ -5,7 +5,8 @@ whoever gets the lock of a file knows that its owner is gone, and, the lock bein
 meanwhile; a file that was taken away between its opening and its locking has lost its name, which is asked last. A
 fork child that has not let go of its parent's descriptors yet keeps the lock, and with it the file, for a later look.
 An application that closes descriptors it does not know gives the lock back while it lives: so the owner that the header
-names is looked for, too, by its pid and when it started.
+names is looked for, too: a process of its pid that started when it did and still has the file mapped, which one that
+called `exec` has not.
 
 What the file says is not believed here: it is read as bytes (a mapping of it could raise SIGBUS, and change while it is
 looked at), and judged by the core's RecoveredRing. Only regular files of this user, in directories that are this user's
@@ -124,7 +125,7 @@ def adopt(path: str) -> Orphan | None:
         return None
     orphan = Orphan(os.path.dirname(path), os.path.basename(path), fd)
     try:
-        if not _is_owner_alive(orphan.start()):
+        if not _is_owner_alive(orphan.start(), os.fstat(fd).st_ino):
             return orphan
     except OSError:  # who cannot read it does not judge it
         pass
@@ -132,25 +133,26 @@ def adopt(path: str) -> Orphan | None:
     return None
 
 
-def _is_owner_alive(start: bytes) -> bool:
+def _is_owner_alive(start: bytes, inode: int) -> bool:
     """False where that cannot be told: when the owner started is unknown, or it was before the machine's last start."""
     if len(start) < layout.HEADER.size or not _ring_file.is_ring_of_this_version(start):
         return False
     owner = _ring_file.owner_of(start)
     if not owner.process_start or owner.boot_id != boot_id():
         return False
-    return process_start(owner.pid) == owner.process_start and not _has_ended(owner.pid)
+    return process_start(owner.pid) == owner.process_start and _maps(owner.pid, inode)
 
 
-def _has_ended(pid: int) -> bool:
-    """Nothing is left of the process but its entry in the table, which its parent has not asked for yet."""
+def _maps(pid: int, inode: int) -> bool:
+    """Whether the process has the file mapped; one that ended, and whose parent has not asked for it yet, has nothing.
+    True where that cannot be told."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        state, threads = fields[0], int(fields[17])
-    except (OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+            return any(line.split(maxsplit=5)[4] == str(inode) for line in file)
+    except FileNotFoundError:
+        return False
+    except OSError:
         return True
-    return state in "ZXx" and threads <= 1  # the first thread may have ended alone
 
 
 def _open_locked(path: str) -> int:
