@@ -132,6 +132,7 @@ typedef struct {
     uint64_t head;  /* the one look of this read */
     uint64_t limit; /* no ticket from here on; the head, but where the owner is dead */
     int64_t now_ns;
+    bool has_late; /* a record that had been pending is in the batch */
 } read_pass;
 
 static bool is_full(const read_pass *pass) {
@@ -156,6 +157,13 @@ static void pending_add(ft_reader *reader, uint64_t ticket, int64_t since_ns) {
     reader->counters.pending++;
 }
 
+/* It is in a batch now, which is not settled before those that were read while it was pending. */
+static void late_note(ft_reader *reader, read_pass *pass, uint64_t ticket) {
+    if (!reader->has_late || (int64_t)(reader->late_ticket - ticket) > 0)
+        reader->late_ticket = ticket;
+    reader->has_late = pass->has_late = true;
+}
+
 static bool pending_revisit(ft_reader *reader, read_pass *pass) {
     for (size_t i = 0; i < reader->pending_count && !is_full(pass);) {
         uint64_t ticket = reader->pending[i].ticket;
@@ -166,6 +174,8 @@ static bool pending_revisit(ft_reader *reader, read_pass *pass) {
         }
         if (state == FT_SLOT_READ && !record_deliver(reader, pass->batch, ticket))
             return false;
+        if (state == FT_SLOT_READ)
+            late_note(reader, pass, ticket);
         reader->counters.lost += state != FT_SLOT_READ;
         pending_remove(reader, i);
     }
@@ -225,6 +235,8 @@ static bool pass_run(ft_reader *reader, read_pass *pass) {
                       unread_take(reader, pass);
     batch->first_ticket = batch->count ? batch->tickets[0] : 0;
     batch->next_ticket = reader->next;
+    if (pass->has_late)
+        reader->late_next = reader->next;
     return has_memory;
 }
 
@@ -258,6 +270,15 @@ void ft_reader_skip(ft_reader *reader, uint64_t next_ticket) {
     reader->next = limit;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b) { return (int64_t)(a - b) > 0 ? b : a; }
+
+/* A SIGKILL may come while a stalled push still commits, or while its record is in hand: recovery must look there. */
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket) {
+    if (reader->has_late && (int64_t)(next_ticket - reader->late_next) >= 0)
+        reader->has_late = false;
+    if (reader->has_late)
+        next_ticket = earlier(next_ticket, reader->late_ticket);
+    for (size_t i = 0; i < reader->pending_count; i++)
+        next_ticket = earlier(next_ticket, reader->pending[i].ticket);
     atomic_store_explicit(&reader->ring->header->acked, next_ticket, memory_order_release);
 }

@@ -65,9 +65,9 @@ static bool range_load(const ft_recovered *recovered, unsigned i, ft_recovered_r
         .is_settled = state == FT_RANGE_SETTLED,
     };
     uint64_t start = range->first_ticket - recovered->acknowledged, tickets = range->next_ticket - range->first_ticket;
-    uint64_t limit = recovered->head - recovered->acknowledged;
-    return (state == FT_RANGE_OPEN || state == FT_RANGE_SETTLED) && start < limit && tickets > 0 &&
-           tickets <= limit - start && tickets <= recovered->ring.slot_mask + 1 && range->span_count <= tickets;
+    uint64_t limit = recovered->head - recovered->acknowledged, lap = recovered->ring.slot_mask + 1;
+    bool is_known = state == FT_RANGE_SETTLED || (state == FT_RANGE_OPEN && tickets <= lap);
+    return is_known && start < limit && tickets > 0 && tickets <= limit - start && range->span_count <= tickets;
 }
 
 /* Ranges in the order of their tickets: `range` at its place, or not at all where it overlaps another. */

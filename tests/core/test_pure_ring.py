@@ -114,6 +114,38 @@ def test_a_stalled_writer_is_waited_for_stepped_over_and_delivered_late(first: i
 
 
 @pytest.mark.parametrize("first", WRAPS)
+def test_acknowledgement_does_not_pass_a_pending_ticket_nor_a_late_one_in_hand(first: int) -> None:
+    ring = ring_of(first_ticket=first)
+    ticket = stall(ring)
+    push(ring, 1)
+    ring.read_at(10, 1 << 20, 0)
+    before = ring.read_at(10, 1 << 20, reader.STEP_OVER_NS)
+    ring.acknowledge(before.next_ticket)
+    assert ring.words[layout.ACKED] == ticket
+    ring.words[slot_word(ring, ticket)] = (2 * ticket + 2) & layout.MASK64
+    push(ring, 2)
+    late = ring.read_at(10, 1 << 20, SECOND_NS)
+    assert late.tickets[0] == ticket
+    ring.acknowledge(before.next_ticket)
+    assert ring.words[layout.ACKED] == ticket
+    ring.acknowledge(late.next_ticket)
+    assert ring.words[layout.ACKED] == late.next_ticket == (first + 3) & layout.MASK64
+
+
+@pytest.mark.parametrize("first", WRAPS)
+def test_a_pending_ticket_that_is_lost_lets_the_acknowledgement_go(first: int) -> None:
+    ring = ring_of(slots=128, first_ticket=first)
+    ticket = stall(ring)
+    drain(ring)
+    ring.acknowledge((first + 1) & layout.MASK64)
+    assert ring.words[layout.ACKED] == ticket
+    ring.words[slot_word(ring, ticket)] = (2 * ticket + 258) & layout.MASK64  # of the next lap
+    drain(ring)
+    ring.acknowledge((first + 1) & layout.MASK64)
+    assert (ring.counters().lost, ring.words[layout.ACKED]) == (1, (first + 1) & layout.MASK64)
+
+
+@pytest.mark.parametrize("first", WRAPS)
 def test_a_push_gives_way_to_a_writer_stalled_in_its_slot_and_is_counted(first: int) -> None:
     ring = ring_of(first_ticket=first)
     stall(ring)

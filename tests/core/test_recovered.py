@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -38,6 +39,12 @@ class Dead(DeadRing):
 
     def ticket(self, number: int) -> int:
         return (self.first + number) & MASK64
+
+    def put(self, at: int, value: int) -> None:
+        """In the living ring's memory."""
+        with self.path.open("r+b") as file:
+            file.seek(at)
+            file.write((value & MASK64).to_bytes(8, sys.byteorder))
 
     def slot(self, number: int) -> int:
         return self.offsets.slots + 256 * (self.ticket(number) % SLOTS)
@@ -132,6 +139,24 @@ def test_what_is_no_ticket_is_an_error(core: Any, ticket: int) -> None:
     assert ring.counters() == RecoveredCounters()
 
 
+def test_a_push_that_stalled_and_committed_before_the_kill_is_recovered(core: Any, first: int) -> None:
+    """The reader stepped over it, and what came after it was sent: the acknowledged ticket stays at it."""
+    dead = Dead(core, first, 4)
+    committed = 2 * dead.ticket(1) + 2
+    dead.put(dead.slot(1), committed - 1)
+    give_up_s = time.monotonic() + 20
+    while (next_ticket := dead.ring.read(1000, 1 << 20).next_ticket) != dead.ticket(4):
+        assert time.monotonic() < give_up_s
+    assert dead.ring.counters().pending == 1
+    dead.ring.acknowledge(next_ticket)
+    dead.put(dead.slot(1), committed)
+    ring = core.RecoveredRing(dead.path.read_bytes())
+    assert ring.acknowledged == dead.ticket(1)
+    assert read(core, ring) == [1, 2, 3]
+    dead.ring.acknowledge(dead.ring.read(1000, 1 << 20).next_ticket)
+    assert core.RecoveredRing(dead.file()).acknowledged == dead.ticket(4)
+
+
 # ---- batches in hand ----
 
 
@@ -156,6 +181,41 @@ def test_a_range_that_cannot_be_is_none(core: Any, first: int, start: int, end: 
     dead = Dead(core, first, SLOTS)
     dead.ring.acknowledge(dead.ticket(1))
     dead.ring.set_range(2, BatchRange(dead.ticket(start), dead.ticket(end), spans))
+    assert core.RecoveredRing(dead.file()).ranges == []
+
+
+def test_a_settled_range_may_be_longer_than_a_lap(core: Any, first: int) -> None:
+    """While one batch waited for its collector, several laps behind it went to the spool."""
+    dead = Dead(core, first, 4 * SLOTS + 2)
+    waiting = BatchRange(dead.ticket(0), dead.ticket(2), 2)
+    spooled = BatchRange(dead.ticket(2), dead.ticket(4 * SLOTS), 4 * SLOTS - 2, True)
+    dead.ring.set_range(0, waiting)
+    dead.ring.set_range(1, spooled)
+    ring = core.RecoveredRing(dead.file())
+    assert ring.ranges == [waiting, spooled]
+    assert read(core, ring, waiting.next_ticket) == []
+    ring.skip(spooled.next_ticket)
+    assert read(core, ring) == [4 * SLOTS, 4 * SLOTS + 1]
+    assert ring.counters() == RecoveredCounters(delivered=2, skipped=4 * SLOTS - 2, lost=2)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "spans", "is_settled"),
+    [
+        (1, 3 * SLOTS + 1, 1, True),
+        (1, 1 << 63, 1, True),
+        (1, 0, 1, True),
+        (1, 1, 0, True),
+        (0, 3 * SLOTS, 3 * SLOTS + 1, True),
+        (3 * SLOTS, 3 * SLOTS + 1, 1, True),
+        (0, SLOTS + 1, 1, False),
+    ],
+)
+def test_a_long_range_that_cannot_be_is_none(
+    core: Any, first: int, start: int, end: int, spans: int, is_settled: bool
+) -> None:
+    dead = Dead(core, first, 3 * SLOTS)
+    dead.ring.set_range(1, BatchRange(dead.ticket(start), dead.ticket(end), spans, is_settled))
     assert core.RecoveredRing(dead.file()).ranges == []
 
 
@@ -198,7 +258,7 @@ def test_a_range_is_replaced_settled_and_cleared(core: Any) -> None:
 
 
 def test_the_resource_is_what_was_set_last_if_it_fits(core: Any) -> None:
-    longest = b'"a":"%s"' % (b"x" * (layout.RESOURCE_MAX_BYTES - 6))
+    longest = b'"sdk":"%s"' % (b"x" * (layout.RESOURCE_MAX_BYTES - 8))
     for members in (b'"service":"x","sdk":"y/1"', b"", longest, longest[:-1] + b'x"'):
         dead = Dead(core, 0, 0)
         dead.ring.set_resource(b'"an":"older one"')
@@ -221,12 +281,47 @@ def test_the_resource_is_what_was_set_last_if_it_fits(core: Any) -> None:
         b' "a":1',
         b'"a":"\xff"',
         b'"a":NaN',
+        b'"sdk":"x",',
+        b'"sdk":"x"}',
+        b'"sdk":"x"},{"service":"y"',
+        b'"sdk":"\n"',
+        b' "sdk":"x"',
+        b'"sdk":"\xff"',
     ],
 )
 def test_a_resource_that_would_break_the_line_is_left_out(core: Any, members: bytes) -> None:
     dead = Dead(core, 0, 0)
     dead.ring.set_resource(members)
     assert core.RecoveredRing(dead.file()).resource == b""
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"timestamp":7',
+        b'"service":"shop","timestamp":"2000-01-01T00:00:00Z"',
+        b'"service":"shop","service":"other"',
+        b'"s\\u0065rvice":"shop","service":"other"',
+        b'"service":7',
+        b'"service":null',
+        b'"sdk":{"service":"shop"}',
+        b'"sdk":["x"]',
+        b'"":""',
+        b'"service ":"x"',
+    ],
+)
+def test_a_resource_of_more_than_its_own_texts_is_left_out(core: Any, members: bytes) -> None:
+    """It would stand in the line for a field of the span's own."""
+    dead = Dead(core, 0, 0)
+    dead.ring.set_resource(members)
+    assert core.RecoveredRing(dead.file()).resource == b""
+
+
+def test_a_resource_of_all_its_texts_is_kept_as_it_is(core: Any) -> None:
+    members = '"service":"é\\n","environment":"","tenant_id" : "t" ,"workflow_id":"w","sdk":"x/1"'.encode()
+    dead = Dead(core, 0, 0)
+    dead.ring.set_resource(members)
+    assert core.RecoveredRing(dead.file()).resource == members
 
 
 def test_a_heartbeat_is_the_monotonic_clock(core: Any) -> None:

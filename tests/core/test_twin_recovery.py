@@ -79,6 +79,22 @@ def test_every_bit_flipped_gives_one_verdict(where: str) -> None:
         data[bit // 8] ^= 1 << bit % 8
 
 
+def test_ranges_of_every_length_give_one_verdict() -> None:
+    """Settled ones may be longer than a lap, open ones not."""
+    shape = SHAPES["wrap of the tickets"]
+    dead = DeadRing(PURE, shape)
+    for _ in range(3 * shape.slots):
+        dead.record(kind="llm")
+    data, kept = dead.file(), set()
+    for state in (layout.RANGE_OPEN, layout.RANGE_SETTLED):
+        for tickets in range(3 * shape.slots + 3):
+            for place, value in enumerate((state, shape.first_ticket + 1, shape.first_ticket + 1 + tickets, 0)):
+                put_word(data, 8 * (layout.RANGES + place), value)
+            (ranges,) = same(data, f"state {state}, {tickets} tickets").header[3:4]
+            kept |= {(found.is_settled, tickets) for found in ranges}
+    assert kept == {(False, n) for n in range(1, shape.slots + 1)} | {(True, n) for n in range(1, 3 * shape.slots)}
+
+
 def test_every_length_gives_one_verdict() -> None:
     data = bytes(everything(NATIVE))
     lengths = {*range(700), *range(4000, 4200), *range(0, len(data), 97), *range(len(data) - 300, len(data))}

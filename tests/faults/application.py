@@ -1,7 +1,8 @@
 """The application of the fault tests, imported into the process under test.
 
 `record` goes to the pipeline alone, `call` through the official SDK to a provider; both note a ticket in the side file
-before and after, by one append each.
+before and after, by one append each. Of a call through a `noting_client` it is noted, too, that its request is on its
+way: from then on until it returns a call is in the air.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "core",
     "fasttrace",
     "note",
+    "noting_client",
     "os",
     "record",
     "say",
@@ -45,6 +47,7 @@ FIELDS = {"kind": "llm", "operation": "chat", "provider": "openai", "model_id": 
 START_UNIX_NS = 1_700_000_000_000_000_000
 WATCHDOG_S = 60.0
 
+_now = threading.local()
 _side_fd = os.open(os.environ["TICKETS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 stats = fasttrace.stats
 
@@ -66,6 +69,7 @@ def ticketed(act: Callable[[], Any]) -> Any:
     before, context = CURRENT.get(), core.new_context(None)
     CURRENT.set(context)
     note("<", context.span_id)
+    _now.ticket = context.span_id
     try:
         return act()
     finally:
@@ -77,6 +81,13 @@ def chat_client(**options: Any) -> Any:
     import openai
 
     return openai.OpenAI(max_retries=0, **options)
+
+
+def noting_client() -> Any:
+    import openai
+
+    hooks: Any = {"request": [lambda request: note("!", _now.ticket)]}
+    return chat_client(http_client=openai.DefaultHttpxClient(event_hooks=hooks))
 
 
 def call(client: Any, model: str = "gpt-4o-mini", text: str = "Where is order A-1042?", **more: Any) -> Any:

@@ -3,7 +3,7 @@
 Before each call the application notes a ticket in a file, and notes it again when the call returned. Both are single
 appends, so that they outlive the process as they are. A call that returned is somewhere: at the collector, in the
 spool, in a ring's file, rejected, or dropped and counted. What was never begun is nowhere, and nothing is in two
-batches.
+batches. A call that was in the air and never returned is somewhere, too.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class Ledger:
     def returned(self) -> list[str]:
         return self.noted(">")
 
+    @property
+    def in_the_air(self) -> set[str]:
+        """Calls whose request was on its way, and which never returned."""
+        return set(self.noted("!")) - set(self.returned)
+
     # ---- where spans are ----
 
     def spooled(self) -> Iterator[dict[str, Any]]:
@@ -102,6 +107,7 @@ class Ledger:
         assert everywhere <= begun, sorted(everywhere - begun)[:20]
         assert len(lost) == dropped, sorted(lost)[:20]
         assert len(unfinished) <= aborted, sorted(unfinished)[:20]
+        assert self.in_the_air <= everywhere, sorted(self.in_the_air - everywhere)[:20]
         return counts
 
 

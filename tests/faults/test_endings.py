@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from host import WATCHDOG_S, said
+from ledger import ticket_of
 from recovery import needs_recovery, recover
 
 from collector import Silent
@@ -122,14 +124,15 @@ def test_b02_without_a_handler_the_ring_keeps_what_was_not_sent(host: Host, coll
 
 # ---- B3 ----
 
-LOAD = """
+THREADS = 8
+LOAD = f"""
 import ctypes, signal
-client = chat_client()
+client = noting_client()
 def endless():
     while True:
         call(client)
         record(3)
-threads = [threading.Thread(target=endless, daemon=True) for _ in range(8)]
+threads = [threading.Thread(target=endless, daemon=True) for _ in range({THREADS})]
 for thread in threads: thread.start()
 wait_until(lambda: stats().recorded > 16)
 say(1)
@@ -145,18 +148,42 @@ DEATHS = {
 }
 
 
+KILLS = ("SIGKILL", "outside")
+
+
 @needs_recovery
-def test_b03_a_death_under_load_loses_no_call_that_returned(host: Host, rounds: Rounds) -> None:
+def test_b03_sigkill_under_load_loses_no_call(host: Host, collector: Collector, rounds: Rounds) -> None:
+    """None that returned, and none that was in the air: of those there is a span, which says that it was aborted unless
+    it had just been recorded."""
+    count = rounds(6, 100)
+    die_often(host, KILLS, count)
+    host.settle(aborted=THREADS * count)
+    in_the_air = host.ledger.in_the_air
+    statuses = Counter(
+        span["status"] for batch in collector.accepted() for span in batch.spans if ticket_of(span) in in_the_air
+    )
+    print(f"{len(in_the_air)} calls in the air: {dict(statuses)}")
+    assert statuses["aborted"] > 0
+    assert statuses.total() == len(in_the_air)
+
+
+@needs_recovery
+@pytest.mark.parametrize("name", [name for name in DEATHS if name not in KILLS])
+def test_b03_another_death_under_load_loses_no_call(host: Host, rounds: Rounds, name: str) -> None:
+    count = rounds(2, 10)
+    die_often(host, (name,), count)
+    host.settle(aborted=THREADS * count)
+
+
+def die_often(host: Host, names: tuple[str, ...], count: int) -> None:
+    """As many processes, one after another, and then one that delivers what they left."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    count = rounds(6, 100)
     for number in range(count):
-        name = list(DEATHS)[number % len(DEATHS)]
-        die(host, name, chance.uniform(0.0, 0.2))
+        die(host, names[number % len(names)], chance.uniform(0.0, 0.2))
     recovered, aborted, torn = recover(host)
-    print(f"recovered {recovered}, aborted {aborted}, torn {torn}")
-    host.settle(aborted=8 * count)
+    print(f"the last process: recovered {recovered}, aborted {aborted}, torn {torn}")
 
 
 def die(host: Host, name: str, delay_s: float) -> None:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from dead_rings import SMALL, everything, recover
 
-from fasttrace.core._api import UnusedRing
+from fasttrace.core._api import OtherVersion, UnusedRing
 from fasttrace.core._pure import layout
 
 VERSION_AT = 8
@@ -102,9 +102,9 @@ def test_e07_a_header_that_claims_more_than_there_is_takes_no_memory(core: Any, 
 def test_e08_a_ring_of_a_newer_version_is_refused_and_says_so(core: Any, ring_file: Path, version: int) -> None:
     data = bytearray(ring_file.read_bytes())
     data[VERSION_AT : VERSION_AT + 4] = version.to_bytes(4, sys.byteorder)
-    with pytest.raises(ValueError, match=f"^ring version {version}, of a newer fasttrace: this one reads version 1$"):
+    with pytest.raises(OtherVersion, match=f"^ring version {version}, of a newer fasttrace: this one reads version 1$"):
         core.RecoveredRing(data)
-    with pytest.raises(ValueError, match="newer"):  # whatever else that version has changed
+    with pytest.raises(OtherVersion, match="newer"):  # whatever else that version has changed
         core.RecoveredRing(data[:200])
 
 
@@ -113,22 +113,23 @@ def test_e08_a_ring_of_a_machine_with_the_other_byte_order_is_refused_and_says_s
     swapped = bytearray().join(data[at : at + 8][::-1] for at in range(0, len(data), 8))
     for at in (8, 12):  # two of 32 bits
         swapped[at : at + 4] = data[at : at + 4][::-1]
-    with pytest.raises(ValueError, match=r"^not a ring of this machine: it is in the other byte order$"):
+    with pytest.raises(OtherVersion, match=r"^not a ring of this machine: it is in the other byte order$"):
         core.RecoveredRing(swapped)
 
 
 def test_e08_a_version_that_never_was_is_refused(core: Any, ring_file: Path) -> None:
     data = bytearray(ring_file.read_bytes())
     data[VERSION_AT : VERSION_AT + 4] = bytes(4)
-    with pytest.raises(ValueError, match=r"^not a ring: version 0 with a header of 4096 bytes$"):
+    with pytest.raises(ValueError, match=r"^not a ring: version 0 with a header of 4096 bytes$") as refused:
         core.RecoveredRing(data)
+    assert not isinstance(refused.value, OtherVersion), "nobody will ever read it"
 
 
 @pytest.mark.parametrize("content", [b"x", b"\x7fELF" * 2000, b'{"schema_version":"1.0"}\n' * 900, b"\xff" * 20480])
 def test_e08_a_file_that_is_no_ring_is_refused_and_says_so(core: Any, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^not a ring: it does not begin with FTTRING1$") as refused:
         core.RecoveredRing(content)
-    assert not isinstance(refused.value, UnusedRing)
+    assert not isinstance(refused.value, UnusedRing | OtherVersion)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class DeadProcess:
 
     def __init__(self, core: Any, directory: Path, shape: RingShape = SHAPE) -> None:
         self.core = core
-        self.owner = new_owner()
+        self.owner = new_owner()._replace(process_start=0)  # it is this one, which lives
         self.backing = open_ring_file(str(directory), shape, self.owner, core.region_bytes)
         self.ring = core.Ring(self.backing.fd, shape, self.owner)
         self.recorder = core.Recorder(lambda: None)
@@ -360,7 +360,9 @@ def test_a_batch_that_was_on_the_wire_is_sent_again_as_the_same_bytes(
     os.link(str(first.stats().backing), rings / f"1-{os.urandom(16).hex()}.copy")
     (copy,) = rings.glob("*.copy")
     dead = copy.with_suffix(".ring")
-    dead.write_bytes(copy.read_bytes())
+    data = bytearray(copy.read_bytes())
+    data[136:144] = bytes(8)  # when its process started: that one lives
+    dead.write_bytes(data)
     dead.chmod(0o600)
     copy.unlink()
     kept = Kept()

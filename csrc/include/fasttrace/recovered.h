@@ -30,7 +30,8 @@ typedef enum { FT_RECOVERED_OPEN, FT_RECOVERED_INVALID, FT_RECOVERED_NO_MEMORY }
 ft_recovered_result ft_recovered_open(ft_recovered *recovered, const void *data, size_t size);
 void ft_recovered_close(ft_recovered *recovered);
 
-/* A sound range of the header: within acknowledged and head, not empty, at most a lap, no more spans than tickets. */
+/* A sound range of the header: within acknowledged and head, not empty, no more spans than tickets. An open one is made
+ * again from the slots, so it has at most a lap; a settled one is passed over, and grows while a batch before it waits. */
 typedef struct {
     uint64_t first_ticket, next_ticket, span_count;
     bool is_settled;
@@ -38,7 +39,7 @@ typedef struct {
 /* Those that do not overlap one before them in the header, by first ticket; how many. */
 size_t ft_recovered_ranges(const ft_recovered *recovered, ft_recovered_range ranges[FT_RANGES]);
 
-/* The process's resource: one or more JSON members, or nothing. */
+/* The process's resource: one or more JSON members, or nothing. Which members are one's own the caller decides. */
 size_t ft_recovered_resource(const ft_recovered *recovered, const char **members);
 
 /* The calls that were in the air, into an empty batch, with tickets from the head on: spans of status `aborted` that

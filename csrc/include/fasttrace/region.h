@@ -62,7 +62,7 @@ typedef struct {
     int64_t created_unix_ns;      /* 144 */
     _Atomic uint64_t ready;       /* 152 */
     _Alignas(128) _Atomic uint64_t head;        /* 256 next ticket */
-    _Alignas(128) _Atomic uint64_t acked;       /* 384 every ticket below is sent or spooled */
+    _Alignas(128) _Atomic uint64_t acked;       /* 384 every ticket below is sent, spooled or lost */
     _Alignas(128) _Atomic uint64_t arena_head;  /* 512 next byte of content, monotonic */
     _Alignas(128) _Atomic uint64_t strtab_used; /* 640 bytes of the string table in use */
     _Alignas(128) _Atomic uint64_t dropped[FT_DROP_REASONS]; /* 768 */

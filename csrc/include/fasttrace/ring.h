@@ -19,9 +19,11 @@
  *
  * CRASH. With a shared mapping, whatever a push wrote before the process died is in the file. A slot with an odd
  * sequence was being written: a torn record is never delivered. A push that returned has stored 2t+2, so its record is
- * there until a later ticket takes its slot. `acked` moves only when a batch was sent or spooled; whoever reads a dead
- * process's ring starts from it (recovered.h). There nothing that is unfinished will be finished, so it does not become
- * pending, but is
+ * there until a later ticket takes its slot. `acked` moves only when a batch was sent or spooled, and not past a ticket
+ * that is pending, nor past one that was and is in a batch which is not acknowledged: whoever reads a dead process's
+ * ring starts from it (recovered.h), and finds what was committed late. What was sent between that ticket and the last
+ * batch is then delivered once more, under the same span ids. In a dead process's ring nothing that is unfinished will
+ * be finished, so it does not become pending, but is
  *     torn        its push had not returned when the process died, or had given way
  * and  limit - acknowledged == delivered + skipped + lost + torn  for what was read up to any limit.
  *
@@ -73,7 +75,7 @@ typedef struct {
     size_t count, capacity;
     size_t content_length, content_capacity;
     uint64_t first_ticket;  /* of the first record; 0 when empty */
-    uint64_t next_ticket;   /* acknowledge this once the batch is settled: everything below was passed */
+    uint64_t next_ticket;   /* acknowledge this once the batch is settled: everything below was passed, or is pending */
 } ft_batch;
 void ft_batch_clear(ft_batch *batch);
 /* Room for so many records and tickets; false when out of memory. */
@@ -95,6 +97,8 @@ typedef struct {
     ft_reader_counters counters;
     struct { uint64_t ticket; int64_t since_ns; } pending[FT_READER_PENDING];
     size_t pending_count;
+    uint64_t late_ticket, late_next; /* the oldest that was pending and is read, and what acknowledges it */
+    bool has_late;
     int64_t stalled_since_ns; /* when `next` was first seen unfinished; FT_NOT_STALLED while it is not */
     bool is_owner_dead;       /* nothing will be finished any more, and no byte is to be believed */
     uint64_t content_left;    /* of a dead process only: bytes of content that may still be looked at */
@@ -106,6 +110,7 @@ void ft_reader_init(ft_reader *reader, ft_ring *ring);
  * monotonic: an unfinished slot is stepped over after FT_STEP_OVER_NS and revisited. False when out of memory. */
 #define FT_STEP_OVER_NS INT64_C(50000000)
 bool ft_reader_read(ft_reader *reader, ft_batch *batch, size_t max_spans, size_t max_bytes, int64_t now_ns);
+/* Every ticket below is settled, but those that are pending: `acked` stays at the oldest of them. */
 void ft_reader_acknowledge(ft_reader *reader, uint64_t next_ticket);
 
 /* The calls that are in the air, as records of status aborted into an empty batch, with tickets from head on; each ran

@@ -270,6 +270,84 @@ static void acknowledgement_is_where_the_next_reader_starts(void) {
     close_all();
 }
 
+static bool acked_is(uint64_t number) { return atomic_load(&ring.header->acked) == first + number; }
+
+static void acknowledgement_does_not_pass_a_pending_ticket(void) {
+    open_all(8);
+    push_keys(0, 2);
+    uint64_t stalled = stall();
+    push_keys(3, 5);
+    EXPECT(read_at(0) == 2 && read_at(FT_STEP_OVER_NS) == 2 && counted(4, 0, 1));
+    ft_reader_acknowledge(&reader, first + 2);
+    EXPECT(acked_is(2));
+    ft_reader_acknowledge(&reader, first + 5);
+    EXPECT(acked_is(2));
+    resume(stalled, 2); /* and a process that dies here has left it to whoever recovers */
+    ft_reader second;
+    ft_reader_init(&second, &ring);
+    EXPECT(ft_reader_read(&second, &batch, SIZE_MAX, SIZE_MAX, 0) && delivered_are(2, 5));
+    EXPECT(read_at(0) == 1 && batch.tickets[0] == stalled && counted(5, 0, 0));
+    ft_reader_acknowledge(&reader, batch.next_ticket);
+    EXPECT(acked_is(5));
+    close_all();
+}
+
+static void of_several_pending_tickets_the_oldest_holds_the_acknowledgement(void) {
+    open_all(8);
+    uint64_t a = stall();
+    push_keys(1, 2);
+    uint64_t b = stall();
+    push_keys(3, 4);
+    for (int64_t i = 0; i < 4; i++)
+        read_at(i * FT_STEP_OVER_NS);
+    ft_reader_acknowledge(&reader, first + 4);
+    EXPECT(counted(2, 0, 2) && acked_is(0));
+    resume(b, 2);
+    EXPECT(read_at(0) == 1);
+    ft_reader_acknowledge(&reader, batch.next_ticket);
+    EXPECT(acked_is(0));
+    resume(a, 0);
+    EXPECT(read_at(0) == 1);
+    ft_reader_acknowledge(&reader, batch.next_ticket);
+    EXPECT(acked_is(4));
+    close_all();
+}
+
+/* The batch before, read while it was pending, is settled first. */
+static void acknowledgement_does_not_pass_a_late_ticket_in_hand(void) {
+    open_all(8);
+    uint64_t stalled = stall();
+    push_keys(1, 3);
+    read_at(0);
+    EXPECT(read_at(FT_STEP_OVER_NS) == 2);
+    uint64_t before = batch.next_ticket;
+    resume(stalled, 0);
+    push_keys(3, 4);
+    EXPECT(read_at(0) == 2 && batch.tickets[0] == stalled);
+    ft_reader_acknowledge(&reader, before);
+    EXPECT(acked_is(0));
+    ft_reader_acknowledge(&reader, batch.next_ticket);
+    EXPECT(acked_is(4));
+    close_all();
+}
+
+static void a_pending_ticket_that_is_lost_lets_the_acknowledgement_go(void) {
+    open_all(4);
+    stall();
+    push_keys(1, 4);
+    read_at(0);
+    read_at(FT_STEP_OVER_NS);
+    ft_reader_acknowledge(&reader, first + 4);
+    EXPECT(counted(3, 0, 1) && acked_is(0));
+    push_keys(4, 9);
+    read_at(0);
+    read_at(FT_STEP_OVER_NS);
+    ft_reader_acknowledge(&reader, batch.next_ticket);
+    EXPECT(reader.counters.lost > 0 && acked_is(reader.pending_count ? reader.pending[0].ticket - first : 9));
+    EXPECT(!acked_is(0));
+    close_all();
+}
+
 static void an_impossible_acknowledgement_is_ignored(void) {
     const uint64_t lies[] = {6, UINT64_MAX, UINT64_C(1) << 63};
     open_all(8);
@@ -344,6 +422,10 @@ int main(void) {
         pending_records_respect_the_limit_of_a_read();
         overwritten_content_leaves_its_metadata();
         acknowledgement_is_where_the_next_reader_starts();
+        acknowledgement_does_not_pass_a_pending_ticket();
+        of_several_pending_tickets_the_oldest_holds_the_acknowledgement();
+        acknowledgement_does_not_pass_a_late_ticket_in_hand();
+        a_pending_ticket_that_is_lost_lets_the_acknowledgement_go();
         an_impossible_acknowledgement_is_ignored();
         a_batch_is_reused_and_cleared();
         hostile_memory_is_read_without_harm();

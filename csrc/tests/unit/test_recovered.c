@@ -327,7 +327,40 @@ static void of_two_ranges_that_overlap_the_first_in_the_header_counts(void) {
     bury();
 }
 
-static void a_range_longer_than_a_lap_is_none(void) {
+/* While one batch waited for its collector, several laps behind it went to the spool. */
+static void a_settled_range_may_be_longer_than_a_lap(void) {
+    ft_recovered_range ranges[FT_RANGES];
+    live(4 * SLOTS + 2);
+    range_put(0, FT_RANGE_OPEN, 0, 2, 2);
+    range_put(1, FT_RANGE_SETTLED, 2, 4 * SLOTS, 4 * SLOTS - 2);
+    die();
+    EXPECT(ft_recovered_ranges(&dead, ranges) == 2 && ranges[1].is_settled);
+    EXPECT(ranges[1].first_ticket == first + 2 && ranges[1].next_ticket == first + 4 * SLOTS);
+    EXPECT(read_until(first + 2) == 0 && counted(0, 0, 2, 0));
+    ft_reader_skip(&dead.reader, ranges[1].next_ticket);
+    EXPECT(read_until(dead.head) == 2 && counted(2, 4 * SLOTS - 2, 2, 0));
+    bury();
+}
+
+static void a_settled_range_beyond_the_head_is_none(void) {
+    ft_recovered_range ranges[FT_RANGES];
+    const uint64_t ends[] = {3 * SLOTS + 1, UINT64_C(1) << 40, UINT64_C(1) << 63, UINT64_MAX, 1, 0};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        live(3 * SLOTS);
+        range_put(1, FT_RANGE_SETTLED, 1, ends[i], 1);
+        die();
+        EXPECT(ft_recovered_ranges(&dead, ranges) == 0);
+        bury();
+    }
+    live(3 * SLOTS);
+    range_put(0, FT_RANGE_SETTLED, 0, 3 * SLOTS, 3 * SLOTS + 1);
+    range_put(1, FT_RANGE_SETTLED, 3 * SLOTS, 3 * SLOTS + 1, 1);
+    die();
+    EXPECT(ft_recovered_ranges(&dead, ranges) == 0);
+    bury();
+}
+
+static void an_open_range_longer_than_a_lap_is_none(void) {
     ft_recovered_range ranges[FT_RANGES];
     live(3 * SLOTS);
     range_put(0, FT_RANGE_OPEN, 0, SLOTS + 1, 1);
@@ -499,7 +532,9 @@ int main(void) {
         sound_ranges_come_by_their_tickets();
         ranges_that_cannot_be_are_none();
         of_two_ranges_that_overlap_the_first_in_the_header_counts();
-        a_range_longer_than_a_lap_is_none();
+        a_settled_range_may_be_longer_than_a_lap();
+        a_settled_range_beyond_the_head_is_none();
+        an_open_range_longer_than_a_lap_is_none();
         a_range_settled_changes_nothing_but_its_state();
         a_resource_is_json_members_or_nothing();
         a_resource_of_the_header_s_length_fits_and_one_byte_more_does_not();

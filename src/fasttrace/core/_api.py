@@ -74,6 +74,10 @@ class UnusedRing(ValueError):
     """A ring file in which nothing was ever recorded: its process died before it was formatted."""
 
 
+class OtherVersion(ValueError):
+    """A ring file of a newer fasttrace, or of a machine with the other byte order: whole, but not for this one."""
+
+
 class RecoveredCounters(NamedTuple):
     """What a dead process's ring held beyond its acknowledged ticket.
 
@@ -311,10 +315,11 @@ if TYPE_CHECKING:
         """A dead process's ring, read from a copy of its file, which may be damaged or hostile.
 
         `data` is the whole file; ValueError that says why it is not the ring of a process, UnusedRing where nothing was
-        ever recorded in it. Everything is bounded by the file's size. `ranges` are the valid ones beyond the
-        acknowledged ticket, by first ticket; `acknowledged` is the oldest ticket of the last lap where the header's
-        is beyond the head, and `resource` is empty where the header's is no JSON. has_redaction: its owner's user had
-        a redaction of their own, which is still to be applied. Tickets are compared modulo 2^64; one
+        ever recorded in it, OtherVersion where another fasttrace reads it. Everything is bounded by the file's size.
+        `ranges` are the valid ones beyond the acknowledged ticket, by first ticket; `acknowledged` is the oldest ticket
+        of the last lap where the header's is beyond the head, and `resource` is empty where the header's is no JSON, or
+        has members but the texts service, environment, tenant_id, workflow_id and sdk, each once. has_redaction: its
+        owner's user had a redaction of their own, which is still to be applied. Tickets are compared modulo 2^64; one
         behind what was read, or beyond the head, stands for what is nearest.
         """
 

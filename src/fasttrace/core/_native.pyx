@@ -173,7 +173,8 @@ cdef class Ring(Region):
         return batch
 
     def acknowledge(self, uint64_t next_ticket):
-        """Every ticket below `next_ticket` is sent or spooled."""
+        """Every ticket below `next_ticket` is sent or spooled, but those that are pending: whoever recovers the file
+        starts there, or at the oldest of them."""
         ft_reader_acknowledge(&self.reader, next_ticket)
 
     def counters(self):
@@ -261,6 +262,9 @@ cdef class RecoveredRing(Region):
         cdef const char *members = NULL
         cdef size_t i, length = ft_recovered_resource(&self.recovered, &members)
         self.resource = PyBytes_FromStringAndSize(members, length)
+        if length:
+            from fasttrace.core._ring_file import sound_resource
+            self.resource = sound_resource(self.resource)
         self.shape = _api.RingShape(
             header.slot_count, header.arena_bytes, header.strtab_bytes, header.inflight_count, header.first_ticket)
         self.owner = _api.RingOwner(

@@ -4,6 +4,9 @@ An owner holds a lock on its ring's file for as long as it lives, and the kernel
 whoever gets the lock of a file knows that its owner is gone, and, the lock being exclusive, that nobody else adopts it
 meanwhile; a file that was taken away between its opening and its locking has lost its name, which is asked last. A
 fork child that has not let go of its parent's descriptors yet keeps the lock, and with it the file, for a later look.
+An application that closes descriptors it does not know gives the lock back while it lives: so the owner that the header
+names is looked for, too: a process of its pid that started when it did and still has the file mapped, which one that
+called `exec` has not.
 
 What the file says is not believed here: it is read as bytes (a mapping of it could raise SIGBUS, and change while it is
 looked at), and judged by the core's RecoveredRing. Only regular files of this user, in directories that are this user's
@@ -19,7 +22,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ._backing import SUFFIX, UNFINISHED, open_own_directory, places
+from . import _ring_file
+from ._backing import SUFFIX, UNFINISHED, boot_id, open_own_directory, places, process_start
+from ._pure import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +44,18 @@ class Orphan:
         self.path = os.path.join(directory, name)
         self._fd = fd
 
-    def read(self) -> bytearray:
-        """The whole file. OSError for one that is larger than any ring."""
-        size = os.fstat(self._fd).st_size
+    def start(self) -> bytes:
+        """Its first bytes: the header, where it is a ring."""
+        return os.pread(self._fd, layout.HEADER_BYTES, 0)
+
+    def read(self) -> bytes | bytearray:
+        """The whole file; of one whose header is none, or not that of a file of this size, the first bytes alone: the
+        core says of them why. OSError for a file that is larger than any ring."""
+        size, start = os.fstat(self._fd).st_size, self.start()
         if size > FILE_MAX_BYTES:
             raise OSError(f"{self.path}: {size} bytes are more than any ring has")
+        if _ring_file.fault_of(start, size) is not None:
+            return start
         data = bytearray(size)
         view, at = memoryview(data), 0
         while at < size:
@@ -109,7 +121,38 @@ def _names(directory: str) -> list[str]:
 def adopt(path: str) -> Orphan | None:
     """The ring file, locked; None where its owner lives, somebody else adopts it, or it is gone or no file of ours."""
     fd = _open_locked(path)
-    return None if fd < 0 else Orphan(os.path.dirname(path), os.path.basename(path), fd)
+    if fd < 0:
+        return None
+    orphan = Orphan(os.path.dirname(path), os.path.basename(path), fd)
+    try:
+        if not _is_owner_alive(orphan.start(), os.fstat(fd).st_ino):
+            return orphan
+    except OSError:  # who cannot read it does not judge it
+        pass
+    orphan.close()
+    return None
+
+
+def _is_owner_alive(start: bytes, inode: int) -> bool:
+    """False where that cannot be told: when the owner started is unknown, or it was before the machine's last start."""
+    if len(start) < layout.HEADER.size or not _ring_file.is_ring_of_this_version(start):
+        return False
+    owner = _ring_file.owner_of(start)
+    if not owner.process_start or owner.boot_id != boot_id():
+        return False
+    return process_start(owner.pid) == owner.process_start and _maps(owner.pid, inode)
+
+
+def _maps(pid: int, inode: int) -> bool:
+    """Whether the process has the file mapped; one that ended, and whose parent has not asked for it yet, has nothing.
+    True where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+            return any(line.split(maxsplit=5)[4] == str(inode) for line in file)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _open_locked(path: str) -> int:

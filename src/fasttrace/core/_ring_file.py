@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ._api import RingOwner, RingShape, UnusedRing
+from ._api import OtherVersion, RingOwner, RingShape, UnusedRing
 from ._pure import layout
 
 if TYPE_CHECKING:
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
 
 OTHER_MAGIC = int.from_bytes(layout.MAGIC.to_bytes(8, "little"), "big")
 READY_AT = 8 * layout.READY
+RESOURCE_NAMES = frozenset(("service", "environment", "tenant_id", "workflow_id", "sdk"))
 
 
-def fault_of(data: Data) -> ValueError | None:
-    """None where the file is a ring that was used; UnusedRing where it was never."""
+def fault_of(data: Data, size: int | None = None) -> ValueError | None:
+    """None where the file is a ring that was used; UnusedRing where it was never, OtherVersion for one that another
+    fasttrace or machine can read. `size`: of the file, where `data` is but its first page."""
     start = bytes(memoryview(data).cast("B")[: layout.HEADER_BYTES])
-    size = memoryview(data).nbytes
+    size = memoryview(data).nbytes if size is None else size
     return _fault_of_kind(start) or _fault_of_length(start, size) or _fault_of_sizes(start, size)
+
+
+def is_ring_of_this_version(start: bytes) -> bool:
+    return (_word(start, 0), _word(start, 8, 4)) == (layout.MAGIC, layout.VERSION)
 
 
 def _word(start: bytes, at: int, size: int = 8) -> int:
@@ -36,11 +42,11 @@ def _fault_of_kind(start: bytes) -> ValueError | None:
     if not any(start[:8]) and not any(start[READY_AT : READY_AT + 8]):
         return UnusedRing("never used: its process died before the ring was formatted")
     if magic == OTHER_MAGIC:
-        return ValueError("not a ring of this machine: it is in the other byte order")
+        return OtherVersion("not a ring of this machine: it is in the other byte order")
     if magic != layout.MAGIC:
         return ValueError("not a ring: it does not begin with FTTRING1")
     if version > layout.VERSION:
-        return ValueError(f"ring version {version}, of a newer fasttrace: this one reads version {layout.VERSION}")
+        return OtherVersion(f"ring version {version}, of a newer fasttrace: this one reads version {layout.VERSION}")
     return None
 
 
@@ -65,6 +71,16 @@ def _fault_of_sizes(start: bytes, size: int) -> ValueError | None:
     if size != total:
         return ValueError(f"not a whole ring: {size} bytes of {total}")
     return None
+
+
+def sound_resource(members: bytes) -> bytes:
+    """The members, which together are valid JSON, where they are texts that a resource has, each once; else nothing:
+    any other member would stand beside, or for, one of the span's own."""
+    import json
+
+    pairs: list[tuple[str, object]] = json.loads(b"{%b}" % members, object_pairs_hook=list)
+    names = {name for name, value in pairs if name in RESOURCE_NAMES and isinstance(value, str)}
+    return members if len(names) == len(pairs) else b""
 
 
 def shape_of(start: bytes) -> RingShape:

@@ -46,6 +46,7 @@ class Reader:
         self.skipped = 0
         self.torn = 0
         self.pending: list[int] = []
+        self._late: tuple[int, int] | None = None  # the oldest that was pending and is read; what acknowledges it
         self._stalled_since_ns: int | None = None
         self._words = ring.words
         self._memory = ring.memory
@@ -62,14 +63,26 @@ class Reader:
         head = self.ring.words[layout.HEAD]
         limit = head if until_ticket is None else self._limit_of(until_ticket, head)
         self._skip_lapped(head, limit)
-        self._revisit(batch, head, max_spans, max_bytes)
+        late = self._revisit(batch, head, max_spans, max_bytes)
         while self.next != limit and batch.count < max_spans and (batch.content_bytes < max_bytes or not batch.count):
             if not self._take(batch, self.next) and not self._step_over(now_ns):
                 break
             self.next = (self.next + 1) & MASK64
             self._stalled_since_ns = None
         batch.next_ticket = self.next
+        if late is not None:
+            self._late = (late if self._late is None else earlier(late, self._late[0]), self.next)
         return batch
+
+    def settled_up_to(self, next_ticket: int) -> int:
+        """`next_ticket`, or the oldest ticket before it that is pending, or was and is in a batch that is read after:
+        a SIGKILL may come while a stalled push still commits, or while its record is in hand."""
+        if self._late is not None and (next_ticket - self._late[1]) & MASK64 < HALF64:
+            self._late = None
+        held = self.pending if self._late is None else (self._late[0], *self.pending)
+        for ticket in held:
+            next_ticket = earlier(next_ticket, ticket)
+        return next_ticket
 
     def skip(self, next_ticket: int) -> None:
         """Pass over every ticket below this one, or the head where that is nearer."""
@@ -99,15 +112,17 @@ class Reader:
         self.next = (self.next + passed) & MASK64
         self._stalled_since_ns = None
 
-    def _revisit(self, batch: Batch, head: int, max_spans: int, max_bytes: int) -> None:
+    def _revisit(self, batch: Batch, head: int, max_spans: int, max_bytes: int) -> int | None:
+        """The first ticket that was pending and is in the batch now, if any."""
         for ticket in self.pending[:]:
             if batch.count >= max_spans or (batch.count and batch.content_bytes >= max_bytes):
-                return
+                break
             if self._take(batch, ticket):
                 self.pending.remove(ticket)
             elif self._is_lapped(ticket, head):
                 self.pending.remove(ticket)
                 self.lost += 1
+        return batch.tickets[0] if batch.count else None
 
     def _step_over(self, now_ns: int) -> bool:
         """May the reader go past the next, unfinished ticket? Not before it has been so for a while, unless its writer
@@ -184,6 +199,11 @@ class Reader:
     def _distance(self, position: int) -> int:
         """Bytes claimed since the block's own claim began."""
         return (self._words[layout.ARENA_HEAD] - position) & MASK64
+
+
+def earlier(a: int, b: int) -> int:
+    """Of two tickets."""
+    return b if 0 < (a - b) & MASK64 < HALF64 else a
 
 
 def with_flags(record: bytes, flags: int) -> bytes:

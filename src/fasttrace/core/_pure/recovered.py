@@ -73,23 +73,27 @@ class RecoveredRing(Region):
         return [found for *_, found in sorted(taken)]
 
     def _stored_ranges(self) -> Iterator[tuple[int, int, BatchRange]]:
-        """Sound ones, each with its start and end counted from the acknowledged ticket."""
+        """Sound ones, each with its start and end counted from the acknowledged ticket. An open one is made again from
+        the slots, so it has at most a lap; a settled one grows without a bound while a batch before it waits."""
         limit = (self.head - self.acknowledged) & MASK64
         for at in range(layout.RANGES, layout.RANGES + layout.RANGE_COUNT * layout.RANGE_WORDS, layout.RANGE_WORDS):
             state, first, following, spans = self.words[at : at + layout.RANGE_WORDS]
             start, tickets = (first - self.acknowledged) & MASK64, (following - first) & MASK64
-            is_within = start + tickets <= limit and 0 < tickets <= self.shape.slots
-            if state in (layout.RANGE_OPEN, layout.RANGE_SETTLED) and is_within and spans <= tickets:
-                yield start, start + tickets, BatchRange(first, following, spans, state == layout.RANGE_SETTLED)
+            is_settled = state == layout.RANGE_SETTLED
+            is_known = is_settled or (state == layout.RANGE_OPEN and tickets <= self.shape.slots)
+            if is_known and tickets and start + tickets <= limit and spans <= tickets:
+                yield start, start + tickets, BatchRange(first, following, spans, is_settled)
 
     def _sound_resource(self) -> bytes:
+        from .._ring_file import sound_resource
         from .json_valid import json_is_valid
 
         length = self.words[layout.RESOURCE_LENGTH]
         if length > layout.RESOURCE_MAX_BYTES:
             return b""
         members = self.memory[layout.RESOURCE_AT : layout.RESOURCE_AT + length]
-        return members if members[:1] == b'"' and json_is_valid(b"{%b}" % members, dict) else b""
+        is_json = members[:1] == b'"' and json_is_valid(b"{%b}" % members, dict)
+        return sound_resource(members) if is_json else b""
 
     # ---- spans ----
 

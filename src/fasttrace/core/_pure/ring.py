@@ -105,8 +105,10 @@ class Ring(Region):
         return batch
 
     def acknowledge(self, next_ticket: int) -> None:
-        """Every ticket below `next_ticket` is sent or spooled: whoever recovers the file starts there."""
-        self.words[layout.ACKED] = next_ticket
+        """Every ticket below `next_ticket` is sent or spooled, but those that are pending: whoever recovers the file
+        starts there, or at the oldest of them."""
+        reader = self._reader
+        self.words[layout.ACKED] = next_ticket if reader is None else reader.settled_up_to(next_ticket)
 
     def aborted(self) -> Batch:
         """The calls that are in the air now, as spans of status `aborted`; tickets from the head on. Any thread."""
