@@ -186,3 +186,48 @@ def test_what_dead_processes_left_is_adopted_and_sent(command: Any, collector: C
     names = {span["name"] for batch in collector.accepted() for span in batch.spans}
     assert names == {"call 0", "spooled", "left 0", "left 1", "left 2"}
     assert os.listdir(command.rings) == []
+
+
+LEAVES_MUCH = """
+import os, fasttrace
+for number in range(2000):
+    with fasttrace.span(os.urandom(60).hex()): pass
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_a_ring_larger_than_the_spool_is_adopted_as_room_is_made(
+    command: Any, collector: Collector, spool: Spool
+) -> None:
+    """It gives way to nothing and nothing gives way to it: a part is adopted, sent, and so the next."""
+    settings = {"FASTTRACE_FLUSH_INTERVAL": "60", "FASTTRACE_SPOOL_MAX_BYTES": str(1 << 16)}
+    environment = command.environment(FASTTRACE_BATCH_SIZE="10000", FASTTRACE_QUEUE_MAX_SIZE="4096", **settings)
+    subprocess.run([sys.executable, "-c", LEAVES_MUCH], env=environment, check=False, timeout=60)
+    for number in range(400):
+        spool.write(batch_of([span_line(number)], number))
+    settings |= {"FASTTRACE_BATCH_SIZE": "100", "FASTTRACE_COLLECTOR_URL": collector.url}
+    done = command("spool", "drain", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "dropped" not in done.stdout
+    assert "adopted 1 ring of dead processes" in done.stdout
+    arrived = collector.accepted_ids()
+    assert len(arrived) == len(set(arrived)) == 2400
+    assert os.listdir(command.rings) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_a_ring_for_which_there_is_no_room_is_said_and_stays(command: Any, spool: Spool) -> None:
+    environment = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", DIES], env=environment, check=False, timeout=60)
+    for number in range(400):
+        spool.write(batch_of([span_line(number)], number))
+    before = waiting(spool)
+    with Collector() as gone:
+        url = gone.url
+    settings = {"FASTTRACE_SPOOL_MAX_BYTES": str(1 << 16), "FASTTRACE_MAX_RETRIES": "0"}
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=url, **settings)
+    assert done.returncode == 1
+    assert "1 ring of dead processes still wait" in done.stderr and "FASTTRACE_SPOOL_MAX_BYTES" in done.stderr
+    assert waiting(spool) == before
+    assert len(os.listdir(command.rings)) == 1

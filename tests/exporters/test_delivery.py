@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fasttrace.exporters import delivery as module
-from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, OwnTime, RejectedLine
 from fasttrace.exporters.delivery import Delivery, Replay
+from fasttrace.exporters.http import HttpExporter
 from fasttrace.exporters.spool import Spool
 
 if TYPE_CHECKING:
@@ -489,6 +490,41 @@ def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, cloc
         delivery.deliver(make_batch(10, first=1000 + n))
     assert counts(delivery) == (0, 20, 0, {"spool_full": 10})
     assert delivery.evicted == 20
+
+
+def test_a_batch_of_a_dead_process_waits_for_room_and_evicts_nothing(
+    tmp_path: Path, clock: Clock, make_batch: Any
+) -> None:
+    fresh = [make_batch(10, first=10 * n) for n in range(3)]
+    spool = Spool(str(tmp_path), sum(len(batch.body) for batch in fresh) + 20)
+    delivery = Delivery(None, spool, clock, {WRITER})
+    for batch in fresh:
+        delivery.deliver(batch)
+    orphan = make_batch(10, writer=OTHER)
+    assert not delivery.keep(orphan, 1)
+    assert counts(delivery) == (0, 30, 0, {})
+    assert delivery.evicted == 0
+    oldest = spool.claim()
+    assert oldest is not None and oldest.batch == fresh[0]
+    spool.release(oldest)
+    assert delivery.keep(orphan, 1)
+    assert delivery.keep(orphan, 1), "it is there already"
+    assert [OTHER in path.name for path in sorted(Path(spool.path).iterdir())] == [True, False, False]
+
+
+def test_the_collector_is_told_of_spans_of_others_that_gave_way(
+    tmp_path: Path, clock: Clock, make_batch: Any, collector: Any
+) -> None:
+    exporter = HttpExporter(collector.url, patience=OwnTime(), version="1", dropped=lambda: 5)
+    spool = Spool(str(tmp_path), 2 * len(make_batch(10, first=1000).body) + 20)
+    delivery = Delivery(exporter, spool, clock, {WRITER})
+    spool.write(make_batch(10, writer=OTHER))
+    for n in range(2):
+        delivery.spool_only(make_batch(10, first=1000 + 10 * n))
+    assert (delivery.evicted, delivery.tally.dropped) == (10, {})
+    delivery.deliver(make_batch(1))
+    assert collector.batches[-1].headers["x-dropped-spans"] == "15"
+    exporter.close()
 
 
 def test_a_batch_on_disk_is_spooled_even_where_nothing_can_be_evicted(

@@ -347,6 +347,30 @@ def test_one_batch_larger_than_the_spool_is_kept(folder: Path, make_batch: Any) 
     assert drained(spool) == [make_batch()]
 
 
+def test_room_is_what_no_other_has_to_leave(folder: Path, make_batch: Any) -> None:
+    size = len(make_batch(10, first=1000, encoding="none").body)
+    spool, other = (Spool(str(folder.parent), 3 * size) for _ in range(2))
+    assert spool.has_room(9 * size), "an empty spool takes one of any size"
+    for n in range(2):
+        other.write(make_batch(10, first=1000 + 10 * n, encoding="none"))
+    assert spool.has_room(size) and not spool.has_room(size + 1)
+    other.write(make_batch(10, first=2000, encoding="none"))
+    assert not spool.has_room(1), "what others wrote is counted afresh"
+    spool.look()
+    segment = spool.claim()
+    assert segment is not None
+    spool.release(segment)
+    assert spool.has_room(size)
+
+
+def test_what_was_written_with_an_age_is_held_though_it_was_sent(folder: Path, make_batch: Any) -> None:
+    spool = Spool(str(folder.parent), 1 << 20)
+    spool.write(make_batch(3), 1_000)
+    assert drained(spool) == [make_batch(3)]
+    assert spool.holds(make_batch(3).batch_id)
+    assert not Spool(str(folder.parent), 1 << 20).holds(make_batch(3).batch_id)
+
+
 # ---- rejected lines
 
 

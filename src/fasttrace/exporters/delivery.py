@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.errors import report
-from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine, TellsLoss
 from fasttrace.exporters.pace import Pace
 from fasttrace.exporters.truncate import without_content
 
@@ -154,10 +154,15 @@ class Delivery:
 
     def keep(self, batch: EncodedBatch, created_ns: int) -> bool:
         """Have a batch of a dead process, of spans of about that time, where it is safe: in the spool, or, where that
-        does not go the exporter's way, with the exporter. False when that is not possible now."""
+        does not go the exporter's way, with the exporter. False when that is not possible now: it stays in its ring,
+        and no other spans have to go for it."""
+
+        def adopt(piece: EncodedBatch) -> bool:
+            return self._spool.has_room(len(piece.body)) and self._to_spool(piece, created_ns)
+
         if self._exporter is not None and not self._exporter.takes_spool:
-            return not self.deliver(batch)
-        return self._spool.holds(batch.batch_id) or self._to_spool(batch, created_ns)
+            return not self._settle(batch, adopt)
+        return self._spool.holds(batch.batch_id) or adopt(batch)
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
         pieces, left = deque([batch]), []
@@ -316,6 +321,8 @@ class Delivery:
             if segment.writer in self._writers:
                 self.tally.spooled -= segment.span_count
                 self.tally.drop(reason, segment.span_count)
+            elif isinstance(self._exporter, TellsLoss):
+                self._exporter.others_lost += segment.span_count
 
     # ---- the spool ----
 

@@ -47,7 +47,8 @@ class Reply(NamedTuple):
 
 
 class HttpExporter:
-    """Posts to one URL. `dropped`: asked before each attempt, how many spans were dropped so far, for the header."""
+    """Posts to one URL. `dropped`: asked before each attempt, how many spans were dropped so far, for the header, where
+    `others_lost` is added to them."""
 
     takes_spool = True
 
@@ -73,6 +74,7 @@ class HttpExporter:
         self._timeout_s = timeout_s
         self._patience = patience
         self._dropped = dropped
+        self.others_lost = 0
         self._pool: Any = None
         self._deadline: Any = None
         self._backend: Any = None
@@ -164,7 +166,7 @@ class HttpExporter:
         ]
         if batch.encoding != "none":
             headers.append((b"Content-Encoding", batch.encoding.encode()))
-        dropped = self._dropped()
+        dropped = self._dropped() + self.others_lost
         if dropped:
             headers.append((b"X-Dropped-Spans", str(dropped).encode()))
         return headers

@@ -9,9 +9,12 @@
 A segment is written under a temporary name, fsynced and renamed, and its directory fsynced: it is whole or it is not
 there. Its name carries all that is needed to send the very same request again, and the checksum of its bytes. A claim
 is a rename, which only one process can win; the claim of a process that died is undone. Names sort by age, so replay is
-oldest first, and a spool that is full loses its oldest. Directories are 0700, files 0600 and never opened through a
-link; a directory or file of another user is not touched. A write that failed is not mended: its file goes, and the next
-attempt makes a new one (what an fsync could not write may be gone from memory too, so asking again would tell a lie).
+oldest first, and a spool that is full loses its oldest. Spans that are safe elsewhere, in the ring of a dead process,
+are no reason to lose any: they come only where there is room (`has_room`).
+
+Directories are 0700, files 0600 and never opened through a link; a directory or file of another user is not touched. A
+write that failed is not mended: its file goes, and the next attempt makes a new one (what an fsync could not write may
+be gone from memory too, so asking again would tell a lie).
 
 One instance belongs to one thread (the exporter's); processes need no lock among them.
 """
@@ -46,7 +49,8 @@ OWNER = r"(?P<pid>\d{1,10})(?:-(?P<start>\d{1,20}))?"
 CLAIM = re.compile(rf"(?P<segment>{NAME.pattern})\.sending-{OWNER}")
 TEMPORARY = re.compile(rf"\..*\.{OWNER}\.tmp")
 SEGMENT_MAX_BYTES = 256 << 20
-RESCAN_WRITES = 64  # other processes write here too: their bytes are counted this often
+RESCAN_WRITES, RESCAN_SHARE = 64, 128  # others write here too: they are counted after so many writes of ours, or bytes
+ADOPTED_MAX = 1 << 16
 ASIDE_SHARE = 16  # corrupt/ and rejected/ may each take this part of the spool's bound
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -73,10 +77,11 @@ class Spool:
         self.path = os.path.join(directory, "spool")
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._writes_unscanned = RESCAN_WRITES
+        self._writes_unscanned, self._bytes_unscanned = RESCAN_WRITES, 0
         self._waiting: deque[str] = deque()
         self._last_created_ns = 0
         self._damaged: list[Evicted] = []
+        self._adopted: set[str] = set()
         self._unremoved: set[str] = set()  # claims of what was delivered, and could not be unlinked yet
 
     # ---- writing ----
@@ -88,10 +93,14 @@ class Spool:
         """
         name = self._new_name(batch, created_ns)
         self._write_file(self.path, name, batch.body)
-        self._bytes += len(batch.body)
         insort(self._waiting, name)
+        if created_ns is not None and len(self._adopted) < ADOPTED_MAX:
+            self._adopted.add(batch.batch_id)
+        is_scan_due = self._is_scan_due(len(batch.body))
+        self._bytes += len(batch.body)
+        self._bytes_unscanned += len(batch.body)
         self._writes_unscanned += 1
-        if self._bytes <= self._max_bytes and self._writes_unscanned < RESCAN_WRITES:
+        if self._bytes <= self._max_bytes and not is_scan_due:
             return []
         evicted: list[Evicted] = []
         try:
@@ -99,6 +108,18 @@ class Spool:
         except OSError as error:  # the batch is kept all the same
             report("evict", "the spool cannot be kept within its bound: %s", error)
         return evicted
+
+    def has_room(self, size: int) -> bool:
+        """Whether a segment of `size` bytes can come without another having to go; a spool without any has room for one
+        of any size. Counted afresh where the spool may be near its bound. OSError if that is not to be known."""
+        if self._is_scan_due(size) or self._bytes + size > self._max_bytes // 2:
+            self._scan()
+        return not self._bytes or self._bytes + size <= self._max_bytes
+
+    def _is_scan_due(self, size: int) -> bool:
+        """With a segment of `size` bytes, which is about to be counted."""
+        is_much = self._bytes_unscanned + size >= self._max_bytes // RESCAN_SHARE
+        return is_much or self._writes_unscanned + 1 >= RESCAN_WRITES
 
     def reject(self, batch: EncodedBatch, rejected: Iterable[tuple[int, str]]) -> None:
         """Keep lines (counted from 1) that no collector will take, each with the reason."""
@@ -115,8 +136,11 @@ class Spool:
         self._trim(folder)
 
     def holds(self, batch_id: str) -> bool:
-        """Whether a segment of exactly this batch is here, waiting or claimed by anyone. OSError if that is not to be
+        """Whether a segment of exactly this batch is here, waiting or claimed by anyone; or was, if this instance wrote
+        it with an age: a ring larger than the spool gets on as its first batches are sent. OSError if that is not to be
         known."""
+        if batch_id in self._adopted:
+            return True
         if not check_private(self.path):
             return False
         found = (NAME.fullmatch(name) or CLAIM.fullmatch(name) for name in os.listdir(self.path))
@@ -180,7 +204,7 @@ class Spool:
                     if name:
                         found.append((name, size))
         self._bytes = sum(size for _, size in found)
-        self._writes_unscanned = 0
+        self._writes_unscanned = self._bytes_unscanned = 0
         return sorted(found)
 
     def _recover(self, name: str, size: int) -> str | None:
