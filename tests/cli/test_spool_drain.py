@@ -231,3 +231,28 @@ def test_a_ring_for_which_there_is_no_room_is_said_and_stays(command: Any, spool
     assert "1 ring of dead processes still wait" in done.stderr and "FASTTRACE_SPOOL_MAX_BYTES" in done.stderr
     assert waiting(spool) == before
     assert len(os.listdir(command.rings)) == 1
+
+
+def test_a_collector_that_refuses_everything_is_named_and_nothing_is_rejected(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(40, 2)
+    before = waiting(spool)
+    collector.rule = lambda lines: Reply(400)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 1
+    assert "80 spans in 40 segments still wait: the collector refuses every span (http 400)" in done.stderr
+    assert "FASTTRACE_TENANT_ID" in done.stderr
+    assert waiting(spool) == before
+    assert len(collector.batches) == 24, "so many of the oldest were asked for"
+
+
+def test_bad_segments_in_front_of_good_ones_do_not_stop_it(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(20, 1)
+    collector.rule = lambda lines: Reply(400 if any(json.loads(line)["input_tokens"] < 3 for line in lines) else 200)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert "sent 17 spans" in done.stdout and "3 spans rejected" in done.stdout
+    assert waiting(spool) == []

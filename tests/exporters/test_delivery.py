@@ -243,15 +243,21 @@ def test_of_lines_rejected_without_a_name_the_whole_batch_is_kept_aside(
     assert rejected_spans(spool) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("modulus", [97, 500, 1])
-def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
-    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, modulus: int
-) -> None:
-    def rule(batch: EncodedBatch) -> Outcome:
-        is_bad = any(json.loads(line)["n"] % modulus == 0 for line in batch.lines())
-        return Outcome("bisect", "http 400") if is_bad else ACCEPTED
+REFUSED = Outcome("bisect", "http 400")
 
-    exporter.rule = rule
+
+def refusing(is_bad: Callable[[int], bool]) -> Callable[[EncodedBatch], Outcome]:
+    return lambda batch: REFUSED if any(is_bad(json.loads(line)["n"]) for line in batch.lines()) else ACCEPTED
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("modulus", [2, 7, 8, 10, 97, 500])
+def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, modulus: int, is_known: bool
+) -> None:
+    if is_known:
+        delivery._has_accepted = True
+    exporter.rule = refusing(lambda n: n % modulus == 0)
     bad = list(range(0, 1000, modulus))
     delivery.deliver(make_batch(1000))
     assert counts(delivery) == (1000 - len(bad), 0, len(bad), {})
@@ -259,13 +265,90 @@ def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
     assert sorted(json.loads(line)["n"] for line in exporter.taken) == [n for n in range(1000) if n % modulus]
 
 
-def test_a_collector_that_refuses_everything_is_not_asked_for_every_line(
+@pytest.mark.parametrize("count", [1, 2, 5, 1000])
+def test_a_collector_that_refuses_everything_gets_a_pause_and_destroys_nothing(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any, count: int, caplog: Any
+) -> None:
+    """Probed as where a key is refused; once it is mended all of it arrives, as the batch that it was."""
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(count))
+    assert counts(delivery) == (0, count, 0, {})
+    assert len(exporter.asked) == min(2 * count - 1, 32)
+    assert all(name in caplog.text for name in ("http 400", "COLLECTOR_URL", "TENANT_ID"))
+    asked, attempts = len(exporter.asked), []
+    for second in range(0, 1200, 10):
+        delivery.hurry()
+        assert delivery.replay() == Replay()
+        attempts += [second] * (len(exporter.asked) > asked)
+        asked = len(exporter.asked)
+        clock.now_s += 10
+    assert attempts == [60, 180, 420, 720, 1020]
+    assert counts(delivery) == (0, count, 0, {})
+    assert not Path(spool.path, "rejected").exists()
+    exporter.rule = lambda batch: ACCEPTED
+    clock.now_s += 300
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (count, 0, 0, {})
+    assert exporter.asked[-1] == make_batch(count)
+
+
+def test_once_something_was_accepted_a_batch_is_bisected_however_many_are_bad(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    delivery.deliver(make_batch(1, first=5000))
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(200))
+    assert counts(delivery) == (1, 0, 200, {})
+    assert rejected_spans(spool) == list(range(200))
+    delivery.deliver(make_batch(200, first=200))
+    assert counts(delivery) == (1, 200, 200, {}), "a collector that changed its mind costs one batch"
+    assert len(exporter.asked) == 1 + 399 + 32
+
+
+def test_small_batches_that_are_all_bad_do_not_take_the_acceptance_off_the_record(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    delivery.deliver(make_batch(1, first=5000))
+    exporter.rule = lambda batch: REFUSED
+    for n in range(5):
+        delivery.deliver(make_batch(2, first=2 * n))
+    assert counts(delivery) == (1, 0, 10, {})
+
+
+def test_a_reply_that_rejects_every_line_by_name_is_no_acceptance(
     delivery: Delivery, exporter: Scripted, make_batch: Any
 ) -> None:
-    exporter.rule = lambda batch: Outcome("bisect", "http 400")
-    delivery.deliver(make_batch(1000))
-    assert counts(delivery) == (0, 0, 1000, {})
-    assert len(exporter.asked) <= 260
+    exporter.script = [Outcome("accepted", rejected=(RejectedLine(1, "bad"),))]
+    delivery.deliver(make_batch(1))
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(1, first=1))
+    assert counts(delivery) == (0, 1, 1, {})
+
+
+def test_what_was_refused_before_the_collector_went_away_is_not_rejected(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    exporter.script = [REFUSED, REFUSED, REFUSED, *[RETRY] * 4]
+    delivery.deliver(make_batch(4))
+    assert counts(delivery) == (0, 4, 0, {})
+    assert spool.look()
+    segment = spool.claim()
+    assert segment is not None and segment.batch == make_batch(4)
+
+
+def test_a_segment_that_is_bad_from_end_to_end_does_not_stand_in_the_way(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    exporter.rule = refusing(lambda n: n < 3)
+    for n in range(4):
+        delivery.spool_only(make_batch(3, first=3 * n))
+    assert delivery.replay() == Replay()
+    clock.now_s += 60
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (9, 0, 3, {})
+    assert rejected_spans(spool) == [0, 1, 2]
 
 
 def test_pieces_of_a_batch_have_ids_of_their_own(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
@@ -478,7 +561,7 @@ def test_an_exporter_that_never_ends_recoding_is_not_followed(
 ) -> None:
     exporter.rule = lambda batch: Outcome("recode", "http 415")
     delivery.deliver(make_batch(1))
-    assert counts(delivery) == (0, 0, 1, {})
+    assert counts(delivery) == (0, 1, 0, {})
     assert len(exporter.asked) == 3
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DECISIVE = ("collector_url", "api_key", "allow_http", "tenant_id", "state_dir")
 STALLED_S = 30.0
+ASKED_MAX = 8
 WAIT_S = 0.1
 PROGRESS_INTERVAL_S = 1.0
 TOLD_DELAY_S, TELL_INTERVAL_S = 2.0, 5.0
@@ -86,6 +87,12 @@ class NotingExporter(HttpExporter):
         """Whether another attempt now would end no better."""
         return self.last is not None and self.last.action in ("retry", "pause")
 
+    @property
+    def advice(self) -> str:
+        if self.last is None:
+            return ""
+        return f"{self.last.advice} ({self.last.reason})" if self.last.advice else self.last.reason
+
 
 def run(config: Config, problems: list[str]) -> int:
     """The command; returns its exit code."""
@@ -125,6 +132,7 @@ class Drain:
         self._delivery = Delivery(self._exporter, self._spool, patience, writers, config.max_retries)
         self._in_hand: list[EncodedBatch] = []
         self._adopted = Adopted()
+        self._refused_segments = 0
         self._next_progress_s = 0.0
         patience.why = self._why
 
@@ -166,10 +174,23 @@ class Drain:
                 self._show_progress()
             if again_s is not None:  # there is more, and whoever runs this waits for it
                 continue
-            if self._exporter.is_refused or not self._waiting() or time.monotonic() - progress_s > STALLED_S:
+            if self._is_another_to_ask():
+                continue
+            if self._is_refused() or not self._waiting() or time.monotonic() - progress_s > STALLED_S:
                 return
             self._delivery.hurry()  # the directory is looked at anew
             self._patience.back_off(WAIT_S)
+
+    def _is_refused(self) -> bool:
+        return bool(self._delivery.why_paused) or self._exporter.is_refused
+
+    def _is_another_to_ask(self) -> bool:
+        """A segment may be bad from end to end: whether the collector refuses all, the others of the oldest show."""
+        if not self._delivery.is_refused_all or self._refused_segments + 1 >= min(len(self._waiting()), ASKED_MAX):
+            return False
+        self._refused_segments += 1
+        self._delivery.ask_again()
+        return True
 
     def _done(self) -> tuple[int, int]:
         tally = self._delivery.tally
@@ -238,7 +259,6 @@ class Drain:
     def _why(self) -> str:
         if self._patience.is_interrupted:
             return "interrupted"
-        outcome = self._exporter.last
-        if outcome is None or not self._exporter.is_refused:
-            return plain(self._delivery.last_error or "they came while others were sent")
-        return plain(f"{outcome.advice} ({outcome.reason})" if outcome.advice else outcome.reason)
+        if self._delivery.why_paused or self._exporter.is_refused:
+            return plain(self._delivery.why_paused or self._exporter.advice)
+        return plain(self._delivery.last_error or "they came while others were sent")

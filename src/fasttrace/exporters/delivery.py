@@ -8,13 +8,20 @@ An exporter makes single attempts. Here is the policy around them:
              shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
   pause      to the spool at once, and nothing is sent for a minute at first, five minutes at last (full half of it
              jittered, so that no minute has more than two attempts)
-  bisect     halved, breadth first, until each bad line stands alone: that one goes to rejected/
+  bisect     halved, depth first, until each bad line stands alone: that one goes to rejected/, see below
   halve      halved until it fits; a span too large by itself goes without its content, or not at all
   recode     sent again at once, by an exporter that says it in a simpler encoding
 
 When the collector takes a batch again, the spool is replayed, oldest first, at the pace that pace.py tells, unless
 somebody waits for it. A piece that can neither be sent nor written to the spool is handed back: its spans stay with the
 caller, who tries again; if it came from the spool, its segment stays there until then.
+
+A refusal (400, 422) says that a line is bad, or that the whole of it is: the tenant, the port, a schema that is rolled
+out. Which of them is told by an acceptance. While the collector has accepted nothing, refused lines are only suspected;
+what it accepts convicts them. If it refuses all of a batch, or refuses so often without accepting anything, nothing is
+rejected: the batch goes to the spool as it was, and there is a pause, as where a key is refused. Once something was
+accepted, a batch is bisected to its end, however many of its lines are bad; but one that was refused so often, and
+wholly, takes the acceptance off the record, so that a collector that changed its mind costs no more than one batch.
 
 One thread: the exporter's.
 """
@@ -40,7 +47,8 @@ if TYPE_CHECKING:
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 300.0
-REFUSALS_MAX = 128  # of a batch of which nothing was accepted: the collector refuses this kind of batch, not a line
+REFUSALS_MAX = 32  # of a batch of which nothing was accepted; a single bad line of ten thousand makes 15
+REFUSES_ALL = "the collector refuses every span (%s): see FASTTRACE_COLLECTOR_URL, FASTTRACE_TENANT_ID"
 LOOK_INTERVAL_S = 10.0
 RECODINGS_MAX = 2
 
@@ -69,6 +77,41 @@ class Tally:
     def settled(self) -> int:
         return self.sent + self.spooled + self.rejected + sum(self.dropped.values())
 
+    def state(self) -> tuple[int, int, int, dict[str, int]]:
+        return self.sent, self.spooled, self.rejected, dict(self.dropped)
+
+    def return_to(self, state: tuple[int, int, int, dict[str, int]]) -> None:
+        self.sent, self.spooled, self.rejected, self.dropped = state
+
+
+class Course:
+    """One batch on its way. `pieces` are still to be sent, first the first half of what was refused; `later` cannot be
+    sent now; `suspects` were refused, each a line by itself with the reason, and nothing was accepted yet."""
+
+    def __init__(self, batch: EncodedBatch) -> None:
+        self._batch = batch
+        self.pieces = deque([batch])
+        self.later: list[EncodedBatch] = []
+        self.suspects: list[tuple[EncodedBatch, str]] = []
+        self.refusals = 0
+        self.is_any_accepted = False
+
+    def first(self, pieces: Sequence[EncodedBatch]) -> None:
+        self.pieces.extendleft(reversed(pieces))
+
+    def is_all_refused(self) -> bool:
+        return bool(self.suspects) and not self.pieces and not self.later
+
+    def hold_back(self) -> None:
+        self.later += self.pieces
+        self.pieces.clear()
+
+    def left(self) -> list[EncodedBatch]:
+        """What is not settled: the batch itself, the same bytes, if that is all of it."""
+        left = [*self.later, *(piece for piece, _ in self.suspects), *self.pieces]
+        is_all = sum(piece.span_count for piece in left) == self._batch.span_count
+        return [self._batch] if is_all else left
+
 
 class Link:
     """Whether the collector is worth an attempt now."""
@@ -83,8 +126,12 @@ class Link:
         return time.monotonic() >= self._closed_until_s
 
     def answered(self) -> None:
-        self.failures = self._pauses = 0
+        self.failures = 0
         self._closed_until_s = 0.0
+
+    def accepted(self) -> None:
+        """The next pause, if there is one, is the first again."""
+        self._pauses = 0
 
     def failed(self, retry_after_s: float | None) -> float:
         """Close until the next attempt may be made; returns the seconds until then."""
@@ -134,7 +181,10 @@ class Delivery:
         self._exporter = exporter
         self._spool = spool
         self._max_retries = max_retries
+        self.why_paused = ""
+        self.is_refused_all = False  # the last batch that was attempted
         self._link = Link()
+        self._has_accepted = False  # a span, of anybody's, since a pause in which it refused all
         self._pace = Pace()
         self._next_look_s = 0.0
 
@@ -165,34 +215,59 @@ class Delivery:
         return self._spool.holds(batch.batch_id) or adopt(batch)
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
-        pieces, left = deque([batch]), []
-        refusals, is_any_accepted = 0, False
-        while pieces:
-            piece = pieces.popleft()
+        course, before = Course(batch), self.tally.state()
+        self.is_refused_all = False
+        try:
+            self._follow(course)
+            left = course.left()
+        except Exception as error:  # ours, or of a lack of memory: as if nothing had come of it, and all of it again
+            report("settle", "a batch could not be settled (%s)", type(error).__name__, exc_info=True)
+            self.tally.return_to(before)
+            left = [batch]
+        return [piece for piece in left if not keep(piece)]
+
+    def _follow(self, course: Course) -> None:
+        while course.pieces:
+            piece = course.pieces.popleft()
             outcome = self._attempt(piece)
             if outcome is None:
-                left += [] if keep(piece) else [piece]
+                course.later.append(piece)
                 continue
-            is_any_accepted |= outcome.action == "accepted"
-            refusals += outcome.action == "bisect"
-            is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
             try:
-                pieces.extend(self._act(piece, outcome, is_hopeless))
+                self._act(course, piece, outcome)
             except (ValueError, RecursionError) as error:
                 self._undecodable(piece, error)
-        return left
+            self._doubt(course, outcome)
 
-    def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
-        """Settle a piece that was answered; returns the smaller ones to send instead."""
+    def _act(self, course: Course, piece: EncodedBatch, outcome: Outcome) -> None:
+        """Settle a piece that was answered, or put the smaller ones in its place."""
         if outcome.action == "accepted":
-            return self._accepted(piece, outcome)
-        if outcome.action == "discarded":
-            return self._dropped(piece, "discarded")
-        if outcome.action == "halve":
-            return self._shrink(piece)
-        if piece.span_count > 1 and not is_hopeless:
-            return piece.halves()
-        return self._rejected(piece, [RejectedLine(line, outcome.reason) for line in range(1, piece.span_count + 1)])
+            self._accepted(course, piece, outcome)
+        elif outcome.action == "discarded":
+            self._dropped(piece, "discarded")
+        elif outcome.action == "halve":
+            course.first(self._shrink(piece))
+        else:
+            self._refused(course, piece, outcome.reason)
+
+    def _refused(self, course: Course, piece: EncodedBatch, reason: str) -> None:
+        course.refusals += 1
+        if piece.span_count > 1:
+            course.first(piece.halves())
+        elif self._has_accepted:
+            self._rejected(piece, [RejectedLine(1, reason)])
+        else:
+            course.suspects.append((piece, reason))
+
+    def _doubt(self, course: Course, outcome: Outcome) -> None:
+        """Whether it is not a line that is refused but everything: then nothing is rejected."""
+        is_much = course.refusals >= REFUSALS_MAX and not course.is_any_accepted
+        if self._has_accepted:
+            self._has_accepted = not is_much or bool(course.pieces or course.later)
+        elif is_much or course.is_all_refused():
+            course.hold_back()
+            self.is_refused_all = True
+            self._pause(outcome._replace(advice=REFUSES_ALL % outcome.reason))
 
     def _attempt(self, piece: EncodedBatch) -> Outcome | None:
         """An answer to the piece, or None when it is to be kept for later."""
@@ -207,6 +282,7 @@ class Delivery:
                 return None
             if outcome.action != "retry":
                 self._link.answered()
+                self.why_paused = ""
                 return outcome
             delay_s = self._link.failed(outcome.retry_after_s)
             if not attempts_left or not self._patience.back_off(delay_s):
@@ -245,8 +321,10 @@ class Delivery:
         return outcome
 
     def _pause(self, outcome: Outcome) -> None:
+        reason = f" ({outcome.reason})"
+        self.why_paused = outcome.advice + (reason if reason not in outcome.advice else "")
         delay_s = self._link.pause()
-        report("pause", "%s (%s); the spool keeps spans, next attempt in %d s", outcome.advice, outcome.reason, delay_s)
+        report("pause", "%s; the spool keeps spans, next attempt in %d s", self.why_paused, delay_s)
 
     # ---- how a piece ends ----
 
@@ -254,7 +332,7 @@ class Delivery:
         """Segments of other processes are sent for them, and do not count as spans of this one."""
         return self.tally if batch.writer in self._writers else Tally()
 
-    def _accepted(self, piece: EncodedBatch, outcome: Outcome) -> list[EncodedBatch]:
+    def _accepted(self, course: Course, piece: EncodedBatch, outcome: Outcome) -> None:
         rejected = len(outcome.rejected) + outcome.unnamed
         sent = piece.span_count - rejected
         self._tally_of(piece).sent += sent
@@ -264,7 +342,12 @@ class Delivery:
         if rejected:
             self._tally_of(piece).rejected += rejected
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
-        return []
+        if sent:
+            self._has_accepted = course.is_any_accepted = True
+            self._link.accepted()
+            suspects, course.suspects = course.suspects, []
+            for suspect, reason in suspects:
+                self._rejected(suspect, [RejectedLine(1, reason)])
 
     def _undecodable(self, piece: EncodedBatch, error: Exception) -> None:
         """Neither the collector nor we can read it: kept in corrupt/ for whoever can."""
@@ -279,10 +362,9 @@ class Delivery:
         self._tally_of(piece).drop(reason, piece.span_count)
         return []
 
-    def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> list[EncodedBatch]:
+    def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> None:
         self._tally_of(piece).rejected += len(rejected)
         self._keep_rejected(piece, rejected, len(rejected))
-        return []
 
     def _keep_rejected(self, piece: EncodedBatch, lines: Sequence[RejectedLine], count: int) -> None:
         why, folder = lines[0].error, f"{self._spool.path}/rejected"
@@ -331,6 +413,10 @@ class Delivery:
         self._link.hurry()
         self._next_look_s = 0.0
 
+    def ask_again(self) -> None:
+        """A batch was refused wholly: end the pause, so that the next of the spool shows whether it was the batch."""
+        self._link.answered()
+
     def replay(self) -> Replay:
         """Send the oldest segment, if it is time to."""
         if not self._may_replay():
@@ -355,7 +441,7 @@ class Delivery:
 
         left = self._settle(batch, keep)
         if is_whole:
-            self._spool.restore(segment)
+            self._spool.restore(segment, is_first=not self.is_refused_all)
             tally.spooled += batch.span_count
             return Replay()
         self.replayed += self._sent_for_all - sent_before

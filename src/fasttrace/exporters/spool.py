@@ -286,11 +286,12 @@ class Spool:
             self._unremoved.add(path)
             report("unremoved", "the spool segment %s was sent and cannot be removed: %s", path, error)
 
-    def restore(self, segment: Segment) -> None:
-        """It could not be delivered: back to its place, before all younger ones."""
+    def restore(self, segment: Segment, is_first: bool = True) -> None:
+        """It could not be delivered: back to its place, before all younger ones; or, until the next look, after them,
+        where it is the segment's own fault."""
         try:
             if _rename(self._claimed(segment.name), self._at(segment.name)):
-                self._waiting.appendleft(segment.name)
+                (self._waiting.appendleft if is_first else self._waiting.append)(segment.name)
         except OSError as error:  # it stays claimed, for as long as claims live
             report("unremoved", "the spool segment %s cannot be put back: %s", segment.name, error)
 
