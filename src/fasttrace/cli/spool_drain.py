@@ -104,7 +104,8 @@ def run(config: Config, problems: list[str]) -> int:
         terminal.error("spool drain", plain(problem))
     if wrong or config.collector_url is None:
         return 2
-    with TellingTime() as patience:
+    patience = TellingTime()
+    with patience:
         return Drain(config, config.collector_url, patience).run()
 
 

@@ -399,12 +399,13 @@ class Delivery:
         return True
 
     def _count_gone(self, segments: Sequence[Evicted], reason: str) -> None:
+        exporter: object = self._exporter
         for segment in segments:
             if segment.writer in self._writers:
                 self.tally.spooled -= segment.span_count
                 self.tally.drop(reason, segment.span_count)
-            elif isinstance(self._exporter, TellsLoss):
-                self._exporter.others_lost += segment.span_count
+            elif isinstance(exporter, TellsLoss):
+                exporter.others_lost += segment.span_count
 
     # ---- the spool ----
 

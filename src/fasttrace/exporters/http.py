@@ -35,6 +35,7 @@ ADVICE = {
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
 AUTHORITIES = "SSL_CERT_FILE, which names the authorities that are trusted"
+MALFORMED = Outcome("retry", "malformed reply", advice="FASTTRACE_COLLECTOR_URL, where something else may answer")
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
 
 
@@ -208,7 +209,7 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, coun
     """What a whole reply to a batch of `count` spans asks for."""
     reason = f"http {status}"
     if 200 <= status < 300:
-        return _accepted(body, count)
+        return ACCEPTED if status == 204 else _accepted(body, count)
     if status in (400, 422):
         return Outcome("bisect", reason)
     if status == 413:
@@ -219,23 +220,21 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, coun
 
 
 def _accepted(body: bytes, count: int) -> Outcome:
-    """An empty reply accepts all; one that is not the collector's kind of JSON, or tells of more spans than were sent,
-    none. One that tells of fewer had the others before: a batch may be sent again."""
+    """A reply that does not say how many spans were accepted is not the collector's, whatever else answers 200 there;
+    nor is one that tells of more spans than were sent. One that tells of fewer had the others before: a batch may be
+    sent again."""
     import json
 
-    if not body.strip():
-        return ACCEPTED
     try:
         reply = json.loads(body)
-    except ValueError:
-        return Outcome("retry", "malformed reply")
+    except (ValueError, RecursionError):
+        return MALFORMED
     if not isinstance(reply, dict):
-        return Outcome("retry", "malformed reply")
+        return MALFORMED
     named = _rejected_lines(reply.get("errors"), count)
-    rejected = _number(reply.get("rejected", len(named)))
-    accepted = _number(reply.get("accepted", count - rejected))
+    rejected, accepted = _number(reply.get("rejected", len(named))), _number(reply.get("accepted"))
     if accepted < 0 or accepted + rejected > count or rejected < len(named):
-        return Outcome("retry", "malformed reply")
+        return MALFORMED
     return Outcome("accepted", rejected=named, unnamed=rejected - len(named))
 
 
