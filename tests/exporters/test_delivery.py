@@ -141,12 +141,12 @@ def test_an_exporter_that_raises_is_tried_again(delivery: Delivery, exporter: Sc
     assert delivery.last_error == "AttributeError"
 
 
-def test_retry_after_takes_the_place_of_the_back_off(
+def test_retry_after_is_kept_and_never_makes_a_hot_loop(
     delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
 ) -> None:
-    exporter.script = [RETRY._replace(retry_after_s=17.0), RETRY._replace(retry_after_s=0.0)]
+    exporter.script = [RETRY._replace(retry_after_s=delay_s) for delay_s in (17.0, 0.0, 0.1)]
     delivery.deliver(make_batch(5))
-    assert clock.waited == [17.0, 0.0]
+    assert clock.waited == [17.0, 1.0, 2.0]
 
 
 def test_the_back_off_doubles_up_to_its_bound(exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any) -> None:
@@ -212,6 +212,18 @@ def test_somebody_waiting_cuts_a_back_off_short_but_not_a_pause(
     for asked in (4, 5, 5):
         delivery.deliver(make_batch(1))
         delivery.hurry()
+        assert len(exporter.asked) == asked
+
+
+def test_somebody_waiting_is_not_held_back_longer_than_the_collector_asked(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.script = [RETRY] * 3 + [RETRY._replace(retry_after_s=1.0)]
+    delivery.deliver(make_batch(1))
+    for now_s, asked in ((0.9, 4), (0.2, 5)):
+        clock.now_s += now_s
+        delivery.hurry()
+        delivery.deliver(make_batch(1))
         assert len(exporter.asked) == asked
 
 

@@ -343,3 +343,15 @@ def test_retry_after_comes_with_the_outcome(
     exporter = open_exporter(collector.url)
     assert exporter.export(make_batch()).retry_after_s == 12.0
     assert exporter.export(make_batch()).retry_after_s is None
+
+
+@pytest.mark.parametrize("skew_s", [-86_400, 0, 7 * 86_400])
+def test_a_date_is_read_by_the_clock_of_who_wrote_it(skew_s: float) -> None:
+    def headers(said_at: str) -> list[tuple[bytes, bytes]]:
+        until = email.utils.formatdate(NOW + skew_s + 40, usegmt=True)
+        return [(b"retry-after", until.encode()), (b"Date", said_at.encode())]
+
+    now = email.utils.formatdate(NOW + skew_s, usegmt=True)
+    for said_at in (now, now.removesuffix(" GMT")):
+        assert judge(503, headers(said_at), b"", 1).retry_after_s == 40
+    assert judge(503, headers("no date"), b"", 1).retry_after_s in (0, 300)

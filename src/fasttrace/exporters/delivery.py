@@ -3,9 +3,9 @@
 An exporter makes single attempts. Here is the policy around them:
 
   accepted   settled; the lines that the collector refused go to rejected/
-  retry      again after a back-off with full jitter, or when the collector said (Retry-After); after `max_retries`
-             the batch goes to the spool, and so does every later one until the back-off is over. Then one attempt
-             shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
+  retry      again after a back-off with full jitter, and not before the collector said (Retry-After); after
+             `max_retries` the batch goes to the spool, and so does every later one until the back-off is over. Then one
+             attempt shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
   pause      to the spool at once, and nothing is sent for a minute at first, five minutes at last (full half of it
              jittered, so that no minute has more than two attempts)
   bisect     halved, depth first, until each bad line stands alone: that one goes to rejected/, see below
@@ -119,15 +119,14 @@ class Link:
     def __init__(self) -> None:
         self.failures = 0
         self._pauses = 0
-        self._closed_until_s = 0.0
-        self._is_firm = False
+        self._closed_until_s = self._closed_firmly_until_s = 0.0
 
     def is_open(self) -> bool:
         return time.monotonic() >= self._closed_until_s
 
     def answered(self) -> None:
         self.failures = 0
-        self._closed_until_s = 0.0
+        self._closed_until_s = self._closed_firmly_until_s = 0.0
 
     def accepted(self) -> None:
         """The next pause, if there is one, is the first again."""
@@ -137,22 +136,22 @@ class Link:
         """Close until the next attempt may be made; returns the seconds until then."""
         delay_s = random.uniform(0.0, min(BACKOFF_FIRST_S * 2 ** min(self.failures, 16), BACKOFF_MAX_S))
         self.failures += 1
-        return self._close(delay_s if retry_after_s is None else retry_after_s, retry_after_s is not None)
+        return self._close(delay_s, retry_after_s or 0.0)
 
     def pause(self) -> float:
         longest_s = min(PAUSE_FIRST_S * 2 ** min(self._pauses, 8), PAUSE_MAX_S)
         self._pauses += 1
-        return self._close(random.uniform(longest_s / 2, longest_s), True)
+        return self._close(0.0, random.uniform(longest_s / 2, longest_s))
 
-    def _close(self, delay_s: float, is_firm: bool) -> float:
-        self._closed_until_s = time.monotonic() + delay_s
-        self._is_firm = is_firm
-        return delay_s
+    def _close(self, delay_s: float, firm_s: float) -> float:
+        now_s = time.monotonic()
+        self._closed_firmly_until_s = now_s + firm_s
+        self._closed_until_s = now_s + max(delay_s, firm_s)
+        return max(delay_s, firm_s)
 
     def hurry(self) -> None:
-        """Somebody waits: try now, unless the collector itself asked for the delay."""
-        if not self._is_firm:
-            self._closed_until_s = 0.0
+        """Somebody waits: try now, or when the delay is over that the collector itself asked for."""
+        self._closed_until_s = self._closed_firmly_until_s
 
 
 class Delivery:
@@ -294,7 +293,7 @@ class Delivery:
     def _report_undelivered(self, outcome: Outcome) -> None:
         report(
             "undelivered",
-            "the collector does not take spans (%s): the spool keeps them; see %s",
+            "spans cannot be delivered (%s): the spool keeps them; see %s",
             outcome.reason,
             outcome.advice or "FASTTRACE_COLLECTOR_URL",
         )

@@ -29,8 +29,9 @@ RETRY_AFTER_MAX_S = 300.0
 RETRYABLE = (408, 429)
 UNREADABLE = 415
 SIMPLER = ("zstd", "gzip", "none")
+PROXIES = "HTTP_PROXY and HTTPS_PROXY, which FASTTRACE_TRUST_ENV has followed"
 ADVICE = {
-    407: "the proxy refused: see HTTP_PROXY and HTTPS_PROXY, which FASTTRACE_TRUST_ENV has followed",
+    407: f"the proxy refused: see {PROXIES}",
     401: "the collector refused the key: set FASTTRACE_API_KEY",
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
@@ -114,8 +115,7 @@ class HttpExporter:
         except UnusableEnvironment as error:
             return Outcome("pause", "environment", advice=str(error))
         except Exception as error:
-            text = self._text_of(error)
-            outcome = Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
+            outcome = _failed(error, self._text_of(error))
         if outcome.action == "retry":
             self._disconnect()
         return outcome
@@ -205,6 +205,15 @@ def _read_capped(reply: Any) -> bytes:
     return body
 
 
+def _failed(error: Exception, text: str) -> Outcome:
+    """What an attempt without a whole reply asks for. A proxy that opens no way to the collector (CONNECT) speaks for
+    itself alone: it may be busy, or it has to be asked otherwise."""
+    if type(error).__name__ == "ProxyError":  # httpcore's; its text begins with the status
+        is_for_now = str(error)[:1] == "5" or str(error)[:3] in map(str, RETRYABLE)
+        return Outcome("retry", text, advice=PROXIES) if is_for_now else Outcome("pause", text, advice=ADVICE[407])
+    return Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
+
+
 def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, count: int) -> Outcome:
     """What a whole reply to a batch of `count` spans asks for."""
     reason = f"http {status}"
@@ -254,24 +263,39 @@ def _number(value: object) -> int:
 
 
 def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
-    for name, value in headers:
-        if name.lower() == b"retry-after":
-            return parse_retry_after(value.decode("latin-1"), time.time())
-    return None
+    """By the clock that the reply itself tells (Date), as its Retry-After was: ours may be another."""
+    text = _header(headers, b"retry-after")
+    if text is None:
+        return None
+    now_unix_s = _unix_s(_header(headers, b"date") or "")
+    return parse_retry_after(text, time.time() if now_unix_s is None else now_unix_s)
+
+
+def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), None)
 
 
 def parse_retry_after(text: str, now_unix_s: float) -> float | None:
     """Seconds of a Retry-After header, a number or an HTTP date, within 0 to 300; None where it is neither."""
-    delay_s: float
     try:
         delay_s = float(text)
     except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            delay_s = parsedate_to_datetime(text).timestamp() - now_unix_s
-        except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        until_unix_s = _unix_s(text)
+        if until_unix_s is None:
             return None
+        delay_s = until_unix_s - now_unix_s
     if delay_s != delay_s:
         return None
     return min(max(delay_s, 0.0), RETRY_AFTER_MAX_S)
+
+
+def _unix_s(text: str) -> float | None:
+    """The moment of an HTTP date, which is always of GMT, also where it does not say so; None for what is none."""
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        return None
