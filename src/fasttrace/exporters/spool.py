@@ -12,6 +12,9 @@ is a rename, which only one process can win; the claim of a process that died is
 oldest first, and a spool that is full loses its oldest. Spans that are safe elsewhere, in the ring of a dead process,
 are no reason to lose any: they come only where there is room (`has_room`).
 
+A clock that was set back does not make new segments old: their names come after the newest that was seen here, up to
+ten years ahead of the clock. A name further ahead is of no clock: it stays the last, and is not followed.
+
 Directories are 0700, files 0600 and never opened through a link; a directory or file of another user is not touched. A
 write that failed is not mended: its file goes, and the next attempt makes a new one (what an fsync could not write may
 be gone from memory too, so asking again would tell a lie).
@@ -51,6 +54,7 @@ TEMPORARY = re.compile(rf"\..*\.{OWNER}\.tmp")
 SEGMENT_MAX_BYTES = 256 << 20
 RESCAN_WRITES, RESCAN_SHARE = 64, 128  # others write here too: they are counted after so many writes of ours, or bytes
 ADOPTED_MAX = 1 << 16
+AHEAD_MAX_NS = 10 * 365 * 86_400 * 10**9
 ASIDE_SHARE = 16  # corrupt/ and rejected/ may each take this part of the spool's bound
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -77,9 +81,10 @@ class Spool:
         self.path = os.path.join(directory, "spool")
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._writes_unscanned, self._bytes_unscanned = RESCAN_WRITES, 0
+        self._writes_unscanned = self._bytes_unscanned = 0
         self._waiting: deque[str] = deque()
         self._last_created_ns = 0
+        self._is_scanned = False
         self._damaged: list[Evicted] = []
         self._adopted: set[str] = set()
         self._unremoved: set[str] = set()  # claims of what was delivered, and could not be unlinked yet
@@ -91,6 +96,9 @@ class Spool:
 
         created_ns: when its spans were recorded, if that was not just now; it is sent, and gives way, by that age.
         """
+        if not self._is_scanned:
+            with suppress(OSError):  # the write says what is wrong, if it matters
+                self._scan()
         name = self._new_name(batch, created_ns)
         self._write_file(self.path, name, batch.body)
         insort(self._waiting, name)
@@ -119,7 +127,7 @@ class Spool:
     def _is_scan_due(self, size: int) -> bool:
         """With a segment of `size` bytes, which is about to be counted."""
         is_much = self._bytes_unscanned + size >= self._max_bytes // RESCAN_SHARE
-        return is_much or self._writes_unscanned + 1 >= RESCAN_WRITES
+        return not self._is_scanned or is_much or self._writes_unscanned + 1 >= RESCAN_WRITES
 
     def reject(self, batch: EncodedBatch, rejected: Iterable[tuple[int, str]]) -> None:
         """Keep lines (counted from 1) that no collector will take, each with the reason."""
@@ -150,7 +158,7 @@ class Spool:
         """Later names sort after earlier ones, whatever the clock does, but for those whose age is told."""
         now_ns = time.time_ns()
         if created_ns is None:
-            self._last_created_ns = max(now_ns, self._last_created_ns + 1)
+            self._last_created_ns = max(now_ns, min(self._last_created_ns, now_ns + AHEAD_MAX_NS) + 1)
             return _name(batch, self._last_created_ns)
         age_ns = min(max(created_ns, 0), now_ns)
         while self._is_taken(name := _name(batch, age_ns)):
@@ -203,9 +211,17 @@ class Spool:
                     name = self._recover(entry.name, size) if size >= 0 else None
                     if name:
                         found.append((name, size))
+        self._is_scanned = True
+        self._learn_newest([name for name, _ in found])
         self._bytes = sum(size for _, size in found)
         self._writes_unscanned = self._bytes_unscanned = 0
         return sorted(found)
+
+    def _learn_newest(self, names: Iterable[str]) -> None:
+        limit_ns = time.time_ns() + AHEAD_MAX_NS
+        ages_ns = (int(name.partition("-")[0]) for name in names)
+        newest_ns = max((age_ns for age_ns in ages_ns if age_ns <= limit_ns), default=0)
+        self._last_created_ns = max(self._last_created_ns, newest_ns)
 
     def _recover(self, name: str, size: int) -> str | None:
         """What this entry counts as: a segment, a live claim, or nothing."""
@@ -262,8 +278,8 @@ class Spool:
                 if batch is not None:
                     return Segment(name, batch)
                 self._set_aside(self._claimed(name), name)
-            except OSError as error:  # of the disk, or no descriptor to be had: later, and the others first
-                report("unreadable", "the spool segment %s cannot be read: %s", name, error)
+            except (OSError, MemoryError) as error:  # of the disk, or nothing to be had: later, and the others first
+                report("unreadable", "the spool segment %s cannot be read: %r", name, error)
                 _rename(self._claimed(name), self._at(name))
         return None
 
