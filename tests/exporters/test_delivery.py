@@ -522,6 +522,60 @@ def test_pieces_in_memory_alone_keep_their_segment_on_disk(
     assert list(Path(spool.path).iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["halves", "reject", "_settle", "release"])
+def test_a_failure_of_our_own_puts_the_segment_back_and_keeps_the_ledger_true(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any, place: str
+) -> None:
+    """After a part of it was sent; with the failure gone all of it is delivered, and counted once."""
+    exporter.rule = refusing(lambda n: n == 3)
+    for batch in (make_batch(4), make_batch(2, first=10)):
+        delivery.spool_only(batch)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    owners = {"halves": EncodedBatch, "reject": spool, "_settle": delivery, "release": spool}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owners[place], place, fail)
+        assert delivery.replay() == Replay()
+        assert counts(delivery) == (0, 6, 0, {})
+        assert len(list(Path(spool.path).glob("*.zst"))) == 2, "none is claimed"
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (5, 0, 1, {})
+    assert list(Path(spool.path).glob("*.zst*")) == []
+
+
+def test_a_batch_that_fails_in_our_hands_is_spooled_whole_and_counted_once(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter.rule = refusing(lambda n: n == 3)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(spool, "reject", fail)
+    assert delivery.deliver(make_batch(4)) == []
+    assert counts(delivery) == (0, 4, 0, {})
+    assert spool.holds(make_batch(4).batch_id)
+
+
+def test_memory_that_is_not_to_be_had_for_a_segment_leaves_it_unclaimed(
+    delivery: Delivery, spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    delivery.spool_only(make_batch(4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "_load", fail)
+        assert delivery.replay() == Replay()
+    assert len(list(Path(spool.path).glob("*.zst"))) == 1
+    delivery.hurry()
+    assert delivery.replay().again_s
+    assert counts(delivery) == (4, 0, 0, {})
+
+
 def test_a_damaged_segment_is_dropped_from_the_ledger(
     delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
 ) -> None:

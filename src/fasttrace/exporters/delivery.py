@@ -181,7 +181,7 @@ class Delivery:
         self._spool = spool
         self._max_retries = max_retries
         self.why_paused = ""
-        self.is_refused_all = False  # the last batch that was attempted
+        self.is_refused_all = self._has_failed = False  # the last batch that was attempted
         self._link = Link()
         self._has_accepted = False  # a span, of anybody's, since a pause in which it refused all
         self._pace = Pace()
@@ -215,14 +215,14 @@ class Delivery:
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
         course, before = Course(batch), self.tally.state()
-        self.is_refused_all = False
+        self.is_refused_all = self._has_failed = False
         try:
             self._follow(course)
             left = course.left()
         except Exception as error:  # ours, or of a lack of memory: as if nothing had come of it, and all of it again
             report("settle", "a batch could not be settled (%s)", type(error).__name__, exc_info=True)
             self.tally.return_to(before)
-            left = [batch]
+            self._has_failed, left = True, [batch]
         return [piece for piece in left if not keep(piece)]
 
     def _follow(self, course: Course) -> None:
@@ -386,9 +386,9 @@ class Delivery:
     def _to_spool(self, piece: EncodedBatch, created_ns: int | None = None) -> bool:
         try:
             evicted = self._spool.write(piece, created_ns)
-        except OSError as error:
-            self.last_error = f"spool: {error}"
-            report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
+        except (OSError, MemoryError) as error:
+            self.last_error = f"spool: {error or type(error).__name__}"
+            report("spool", "spans cannot be spooled (%r); see FASTTRACE_STATE_DIR", error)
             return False
         self._tally_of(piece).spooled += piece.span_count
         self.evicted += sum(segment.span_count for segment in evicted)
@@ -425,7 +425,16 @@ class Delivery:
         if again_s and not self._patience.is_awaited():
             return Replay(again_s)
         segment = self._next_segment()
-        return Replay() if segment is None else self._replayed(segment)
+        if segment is None:
+            return Replay()
+        before = self.tally.state()
+        try:
+            return self._replayed(segment)
+        except Exception as error:  # it is where it was, then, and nothing came of it
+            report("replay", "a segment could not be replayed (%s)", type(error).__name__, exc_info=True)
+            self.tally.return_to(before)
+            self._spool.restore(segment, is_first=False)
+            return Replay()
 
     def _replayed(self, segment: Segment) -> Replay:
         batch = segment.batch
@@ -441,7 +450,7 @@ class Delivery:
 
         left = self._settle(batch, keep)
         if is_whole:
-            self._spool.restore(segment, is_first=not self.is_refused_all)
+            self._spool.restore(segment, is_first=not (self.is_refused_all or self._has_failed))
             tally.spooled += batch.span_count
             return Replay()
         self.replayed += self._sent_for_all - sent_before
@@ -464,6 +473,7 @@ class Delivery:
         try:
             return self._spool.claim() or self._look_again()
         except OSError as error:
+            self.last_error = f"spool: {error}"
             report("spool", "the spool cannot be read (%s); see FASTTRACE_STATE_DIR", error)
             return None
         finally:
