@@ -14,7 +14,9 @@ import pytest
 from segments import batch_of, span_line
 
 from collector import Collector, Reply, named_errors
+from fasttrace.config import load
 from fasttrace.core import core
+from fasttrace.trace.recovery import adopt
 
 if TYPE_CHECKING:
     from fasttrace.exporters.spool import Spool
@@ -256,3 +258,48 @@ def test_bad_segments_in_front_of_good_ones_do_not_stop_it(
     assert done.returncode == 0, done.stderr
     assert "sent 17 spans" in done.stdout and "3 spans rejected" in done.stdout
     assert waiting(spool) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("is_filled", [False, True])
+def test_a_spool_of_another_user_is_said_at_once(
+    command: Any, collector: Collector, fill: Any, spool: Spool, is_filled: bool
+) -> None:
+    fill(2, 1)
+    if not is_filled:
+        for name in waiting(spool):
+            (Path(spool.path) / name).unlink()
+    os.chown(spool.path, 65534, 65534)
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "belongs to another user" in done.stderr and "FASTTRACE_STATE_DIR" in done.stderr
+    assert collector.batches == []
+
+
+def test_what_it_waits_for_is_said(command: Any, collector: Collector, fill: Any) -> None:
+    fill(1, 1)
+    collector.script = [Reply(429, headers=(("Retry-After", "2"),))]
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url)
+    assert done.returncode == 0, done.stderr
+    assert "waiting 2 s for another attempt: http 429" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_an_adoption_that_is_broken_off_leaves_the_ring_for_the_next(
+    command: Any, collector: Collector, fill: Any, spool: Spool
+) -> None:
+    fill(1, 1)
+    environment = command.environment(FASTTRACE_FLUSH_INTERVAL="60", FASTTRACE_BATCH_SIZE="10000")
+    subprocess.run([sys.executable, "-c", LEAVES_MUCH], env=environment, check=False, timeout=60)
+    before = set(waiting(spool))
+    config = load({}, {"state_dir": command.state, "ring_dir": command.rings, "batch_size": 50})[0]
+    for written in (0, 3, 5):
+        found = adopt(spool, config, lambda written=written: len(waiting(spool)) - len(before) >= written)
+        assert (found.rings, len(waiting(spool)) - len(before)) == (0, written)
+        assert len(os.listdir(command.rings)) == 1
+        assert all(name.endswith(".ndjson.zst") for name in waiting(spool)), "nothing half done"
+    done = command("spool", "drain", FASTTRACE_COLLECTOR_URL=collector.url, FASTTRACE_BATCH_SIZE="50")
+    assert done.returncode == 0, done.stderr
+    arrived = collector.accepted_ids()
+    assert len(arrived) == len(set(arrived)) == 2001, "what was adopted twice has the same ids of batches"
+    assert os.listdir(command.rings) == []
