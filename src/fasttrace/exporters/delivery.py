@@ -77,11 +77,12 @@ class Tally:
     def settled(self) -> int:
         return self.sent + self.spooled + self.rejected + sum(self.dropped.values())
 
-    def state(self) -> tuple[int, int, int, dict[str, int]]:
-        return self.sent, self.spooled, self.rejected, dict(self.dropped)
-
-    def return_to(self, state: tuple[int, int, int, dict[str, int]]) -> None:
-        self.sent, self.spooled, self.rejected, self.dropped = state
+    def add(self, more: Tally) -> None:
+        self.sent += more.sent
+        self.spooled += more.spooled
+        self.rejected += more.rejected
+        for reason, count in more.dropped.items():
+            self.drop(reason, count)
 
 
 class Course:
@@ -167,6 +168,7 @@ class Delivery:
         max_retries: int = 3,
     ) -> None:
         self.tally = Tally()
+        self._settling = Tally()  # of the batch that is being settled: while it is sent, others may be spooled
         self.retries = self.batches = self.bytes_sent = self.replayed = self.evicted = 0
         self.last_error: str | None = None
         self._sent_for_all = 0
@@ -214,14 +216,15 @@ class Delivery:
         return self._spool.holds(batch.batch_id) or adopt(batch)
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
-        course, before = Course(batch), self.tally.state()
+        course = Course(batch)
+        self._settling = Tally()
         self.is_refused_all = self._has_failed = False
         try:
             self._follow(course)
             left = course.left()
+            self._tally_of(batch).add(self._settling)
         except Exception as error:  # ours, or of a lack of memory: as if nothing had come of it, and all of it again
             report("settle", "a batch could not be settled (%s)", type(error).__name__, exc_info=True)
-            self.tally.return_to(before)
             self._has_failed, left = True, [batch]
         return [piece for piece in left if not keep(piece)]
 
@@ -334,12 +337,12 @@ class Delivery:
     def _accepted(self, course: Course, piece: EncodedBatch, outcome: Outcome) -> None:
         rejected = len(outcome.rejected) + outcome.unnamed
         sent = piece.span_count - rejected
-        self._tally_of(piece).sent += sent
+        self._settling.sent += sent
         self._sent_for_all += sent
         self.batches += 1
         self.bytes_sent += len(piece.body)
         if rejected:
-            self._tally_of(piece).rejected += rejected
+            self._settling.rejected += rejected
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
         if sent:
             self._has_accepted = course.is_any_accepted = True
@@ -358,11 +361,11 @@ class Delivery:
         self._dropped(piece, "undecodable")
 
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
-        self._tally_of(piece).drop(reason, piece.span_count)
+        self._settling.drop(reason, piece.span_count)
         return []
 
     def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> None:
-        self._tally_of(piece).rejected += len(rejected)
+        self._settling.rejected += len(rejected)
         self._keep_rejected(piece, rejected, len(rejected))
 
     def _keep_rejected(self, piece: EncodedBatch, lines: Sequence[RejectedLine], count: int) -> None:
@@ -425,16 +428,7 @@ class Delivery:
         if again_s and not self._patience.is_awaited():
             return Replay(again_s)
         segment = self._next_segment()
-        if segment is None:
-            return Replay()
-        before = self.tally.state()
-        try:
-            return self._replayed(segment)
-        except Exception as error:  # it is where it was, then, and nothing came of it
-            report("replay", "a segment could not be replayed (%s)", type(error).__name__, exc_info=True)
-            self.tally.return_to(before)
-            self._spool.restore(segment, is_first=False)
-            return Replay()
+        return Replay() if segment is None else self._replayed(segment)
 
     def _replayed(self, segment: Segment) -> Replay:
         batch = segment.batch
@@ -448,7 +442,11 @@ class Delivery:
             is_whole = piece is batch
             return is_whole or self._to_spool(piece)
 
-        left = self._settle(batch, keep)
+        try:
+            left = self._settle(batch, keep)
+        except Exception as error:
+            report("replay", "a segment could not be replayed (%s)", type(error).__name__, exc_info=True)
+            is_whole = self._has_failed = True
         if is_whole:
             self._spool.restore(segment, is_first=not (self.is_refused_all or self._has_failed))
             tally.spooled += batch.span_count

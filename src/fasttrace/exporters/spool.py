@@ -298,7 +298,7 @@ class Spool:
         try:
             if _unlink(path):
                 self._bytes -= len(segment.batch.body)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._unremoved.add(path)
             report("unremoved", "the spool segment %s was sent and cannot be removed: %s", path, error)
 
