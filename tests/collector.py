@@ -48,7 +48,7 @@ class Received(NamedTuple):
 
 class Reply(NamedTuple):
     status: int = 200
-    body: bytes | None = None
+    body: bytes | Callable[[list[bytes]], bytes] | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -197,6 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = action.body
         if body is None:
             body = json.dumps({"accepted": len(lines), "rejected": 0, "errors": []}).encode()
+        elif callable(body):
+            body = body(lines)
         self.send_response(action.status)
         for name, value in (*action.headers, ("Content-Length", str(len(body)))):
             self.send_header(name, value)
@@ -250,4 +252,9 @@ def limited(max_bytes: int) -> Callable[[list[bytes]], Reply]:
 def named_errors(errors: Iterable[tuple[int, str]]) -> Reply:
     """A 200 that rejects lines by number."""
     listed = [{"line": line, "error": error} for line, error in errors]
-    return Reply(200, json.dumps({"rejected": len(listed), "errors": listed}).encode())
+
+    def body(lines: list[bytes]) -> bytes:
+        counts = {"accepted": len(lines) - len(listed), "rejected": len(listed)}
+        return json.dumps({**counts, "errors": listed}).encode()
+
+    return Reply(200, body)

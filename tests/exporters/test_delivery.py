@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fasttrace.exporters import delivery as module
-from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.base import ACCEPTED, EncodedBatch, Outcome, OwnTime, RejectedLine
 from fasttrace.exporters.delivery import Delivery, Replay
+from fasttrace.exporters.http import HttpExporter
 from fasttrace.exporters.spool import Spool
 
 if TYPE_CHECKING:
@@ -140,12 +141,12 @@ def test_an_exporter_that_raises_is_tried_again(delivery: Delivery, exporter: Sc
     assert delivery.last_error == "AttributeError"
 
 
-def test_retry_after_takes_the_place_of_the_back_off(
+def test_retry_after_is_kept_and_never_makes_a_hot_loop(
     delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
 ) -> None:
-    exporter.script = [RETRY._replace(retry_after_s=17.0), RETRY._replace(retry_after_s=0.0)]
+    exporter.script = [RETRY._replace(retry_after_s=delay_s) for delay_s in (17.0, 0.0, 0.1)]
     delivery.deliver(make_batch(5))
-    assert clock.waited == [17.0, 0.0]
+    assert clock.waited == [17.0, 1.0, 2.0]
 
 
 def test_the_back_off_doubles_up_to_its_bound(exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any) -> None:
@@ -214,6 +215,18 @@ def test_somebody_waiting_cuts_a_back_off_short_but_not_a_pause(
         assert len(exporter.asked) == asked
 
 
+def test_somebody_waiting_is_not_held_back_longer_than_the_collector_asked(
+    delivery: Delivery, exporter: Scripted, clock: Clock, make_batch: Any
+) -> None:
+    exporter.script = [RETRY] * 3 + [RETRY._replace(retry_after_s=1.0)]
+    delivery.deliver(make_batch(1))
+    for now_s, asked in ((0.9, 4), (0.2, 5)):
+        clock.now_s += now_s
+        delivery.hurry()
+        delivery.deliver(make_batch(1))
+        assert len(exporter.asked) == asked
+
+
 def test_no_exporter_means_the_spool(spool: Spool, clock: Clock, make_batch: Any) -> None:
     delivery = Delivery(None, spool, clock, {WRITER})
     assert delivery.deliver(make_batch(5)) == []
@@ -242,15 +255,21 @@ def test_of_lines_rejected_without_a_name_the_whole_batch_is_kept_aside(
     assert rejected_spans(spool) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("modulus", [97, 500, 1])
-def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
-    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, modulus: int
-) -> None:
-    def rule(batch: EncodedBatch) -> Outcome:
-        is_bad = any(json.loads(line)["n"] % modulus == 0 for line in batch.lines())
-        return Outcome("bisect", "http 400") if is_bad else ACCEPTED
+REFUSED = Outcome("bisect", "http 400")
 
-    exporter.rule = rule
+
+def refusing(is_bad: Callable[[int], bool]) -> Callable[[EncodedBatch], Outcome]:
+    return lambda batch: REFUSED if any(is_bad(json.loads(line)["n"]) for line in batch.lines()) else ACCEPTED
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("modulus", [2, 7, 8, 10, 97, 500])
+def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, modulus: int, is_known: bool
+) -> None:
+    if is_known:
+        delivery._has_accepted = True
+    exporter.rule = refusing(lambda n: n % modulus == 0)
     bad = list(range(0, 1000, modulus))
     delivery.deliver(make_batch(1000))
     assert counts(delivery) == (1000 - len(bad), 0, len(bad), {})
@@ -258,13 +277,90 @@ def test_a_refused_batch_is_halved_until_each_bad_line_stands_alone(
     assert sorted(json.loads(line)["n"] for line in exporter.taken) == [n for n in range(1000) if n % modulus]
 
 
-def test_a_collector_that_refuses_everything_is_not_asked_for_every_line(
+@pytest.mark.parametrize("count", [1, 2, 5, 1000])
+def test_a_collector_that_refuses_everything_gets_a_pause_and_destroys_nothing(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any, count: int, caplog: Any
+) -> None:
+    """Probed as where a key is refused; once it is mended all of it arrives, as the batch that it was."""
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(count))
+    assert counts(delivery) == (0, count, 0, {})
+    assert len(exporter.asked) == min(2 * count - 1, 32)
+    assert all(name in caplog.text for name in ("http 400", "COLLECTOR_URL", "TENANT_ID"))
+    asked, attempts = len(exporter.asked), []
+    for second in range(0, 1200, 10):
+        delivery.hurry()
+        assert delivery.replay() == Replay()
+        attempts += [second] * (len(exporter.asked) > asked)
+        asked = len(exporter.asked)
+        clock.now_s += 10
+    assert attempts == [60, 180, 420, 720, 1020]
+    assert counts(delivery) == (0, count, 0, {})
+    assert not Path(spool.path, "rejected").exists()
+    exporter.rule = lambda batch: ACCEPTED
+    clock.now_s += 300
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (count, 0, 0, {})
+    assert exporter.asked[-1] == make_batch(count)
+
+
+def test_once_something_was_accepted_a_batch_is_bisected_however_many_are_bad(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    delivery.deliver(make_batch(1, first=5000))
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(200))
+    assert counts(delivery) == (1, 0, 200, {})
+    assert rejected_spans(spool) == list(range(200))
+    delivery.deliver(make_batch(200, first=200))
+    assert counts(delivery) == (1, 200, 200, {}), "a collector that changed its mind costs one batch"
+    assert len(exporter.asked) == 1 + 399 + 32
+
+
+def test_small_batches_that_are_all_bad_do_not_take_the_acceptance_off_the_record(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    delivery.deliver(make_batch(1, first=5000))
+    exporter.rule = lambda batch: REFUSED
+    for n in range(5):
+        delivery.deliver(make_batch(2, first=2 * n))
+    assert counts(delivery) == (1, 0, 10, {})
+
+
+def test_a_reply_that_rejects_every_line_by_name_is_no_acceptance(
     delivery: Delivery, exporter: Scripted, make_batch: Any
 ) -> None:
-    exporter.rule = lambda batch: Outcome("bisect", "http 400")
-    delivery.deliver(make_batch(1000))
-    assert counts(delivery) == (0, 0, 1000, {})
-    assert len(exporter.asked) <= 260
+    exporter.script = [Outcome("accepted", rejected=(RejectedLine(1, "bad"),))]
+    delivery.deliver(make_batch(1))
+    exporter.rule = lambda batch: REFUSED
+    delivery.deliver(make_batch(1, first=1))
+    assert counts(delivery) == (0, 1, 1, {})
+
+
+def test_what_was_refused_before_the_collector_went_away_is_not_rejected(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any
+) -> None:
+    exporter.script = [REFUSED, REFUSED, REFUSED, *[RETRY] * 4]
+    delivery.deliver(make_batch(4))
+    assert counts(delivery) == (0, 4, 0, {})
+    assert spool.look()
+    segment = spool.claim()
+    assert segment is not None and segment.batch == make_batch(4)
+
+
+def test_a_segment_that_is_bad_from_end_to_end_does_not_stand_in_the_way(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
+) -> None:
+    exporter.rule = refusing(lambda n: n < 3)
+    for n in range(4):
+        delivery.spool_only(make_batch(3, first=3 * n))
+    assert delivery.replay() == Replay()
+    clock.now_s += 60
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (9, 0, 3, {})
+    assert rejected_spans(spool) == [0, 1, 2]
 
 
 def test_pieces_of_a_batch_have_ids_of_their_own(delivery: Delivery, exporter: Scripted, make_batch: Any) -> None:
@@ -426,6 +522,64 @@ def test_pieces_in_memory_alone_keep_their_segment_on_disk(
     assert list(Path(spool.path).iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["halves", "reject", "_settle"])
+def test_a_failure_of_our_own_puts_the_segment_back_and_keeps_the_ledger_true(
+    delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any, place: str
+) -> None:
+    """After a part of it was sent; with the failure gone all of it is delivered, and counted once."""
+    exporter.rule = refusing(lambda n: n == 3)
+    for batch in (make_batch(4), make_batch(2, first=10)):
+        delivery.spool_only(batch)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    owners = {"halves": EncodedBatch, "reject": spool, "_settle": delivery}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owners[place], place, fail)
+        assert delivery.replay() == Replay()
+        assert counts(delivery) == (0, 6, 0, {})
+        assert len(list(Path(spool.path).glob("*.zst"))) == 2, "none is claimed"
+    while delivery.replay().again_s:
+        pass
+    assert counts(delivery) == (5, 0, 1, {})
+    assert list(Path(spool.path).glob("*.zst*")) == []
+
+
+def test_a_batch_that_fails_in_our_hands_is_spooled_whole_and_counted_once(
+    delivery: Delivery, exporter: Scripted, spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rule(batch: EncodedBatch) -> Outcome:
+        if batch.span_count == 4:
+            delivery.spool_only(make_batch(5, first=100))  # as where the ring fills while a request is under way
+        return refusing(lambda n: n == 3)(batch)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    exporter.rule = rule
+    monkeypatch.setattr(spool, "reject", fail)
+    assert delivery.deliver(make_batch(4)) == []
+    assert counts(delivery) == (0, 9, 0, {})
+    assert spool.holds(make_batch(4).batch_id)
+
+
+def test_memory_that_is_not_to_be_had_for_a_segment_leaves_it_unclaimed(
+    delivery: Delivery, spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    delivery.spool_only(make_batch(4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "_load", fail)
+        assert delivery.replay() == Replay()
+    assert len(list(Path(spool.path).glob("*.zst"))) == 1
+    delivery.hurry()
+    assert delivery.replay().again_s
+    assert counts(delivery) == (4, 0, 0, {})
+
+
 def test_a_damaged_segment_is_dropped_from_the_ledger(
     delivery: Delivery, exporter: Scripted, spool: Spool, clock: Clock, make_batch: Any
 ) -> None:
@@ -477,7 +631,7 @@ def test_an_exporter_that_never_ends_recoding_is_not_followed(
 ) -> None:
     exporter.rule = lambda batch: Outcome("recode", "http 415")
     delivery.deliver(make_batch(1))
-    assert counts(delivery) == (0, 0, 1, {})
+    assert counts(delivery) == (0, 1, 0, {})
     assert len(exporter.asked) == 3
 
 
@@ -489,6 +643,41 @@ def test_evicted_spans_are_dropped_ones(exporter: Scripted, tmp_path: Path, cloc
         delivery.deliver(make_batch(10, first=1000 + n))
     assert counts(delivery) == (0, 20, 0, {"spool_full": 10})
     assert delivery.evicted == 20
+
+
+def test_a_batch_of_a_dead_process_waits_for_room_and_evicts_nothing(
+    tmp_path: Path, clock: Clock, make_batch: Any
+) -> None:
+    fresh = [make_batch(10, first=10 * n) for n in range(3)]
+    spool = Spool(str(tmp_path), sum(len(batch.body) for batch in fresh) + 20)
+    delivery = Delivery(None, spool, clock, {WRITER})
+    for batch in fresh:
+        delivery.deliver(batch)
+    orphan = make_batch(10, writer=OTHER)
+    assert not delivery.keep(orphan, 1)
+    assert counts(delivery) == (0, 30, 0, {})
+    assert delivery.evicted == 0
+    oldest = spool.claim()
+    assert oldest is not None and oldest.batch == fresh[0]
+    spool.release(oldest)
+    assert delivery.keep(orphan, 1)
+    assert delivery.keep(orphan, 1), "it is there already"
+    assert [OTHER in path.name for path in sorted(Path(spool.path).iterdir())] == [True, False, False]
+
+
+def test_the_collector_is_told_of_spans_of_others_that_gave_way(
+    tmp_path: Path, clock: Clock, make_batch: Any, collector: Any
+) -> None:
+    exporter = HttpExporter(collector.url, patience=OwnTime(), version="1", dropped=lambda: 5)
+    spool = Spool(str(tmp_path), 2 * len(make_batch(10, first=1000).body) + 20)
+    delivery = Delivery(exporter, spool, clock, {WRITER})
+    spool.write(make_batch(10, writer=OTHER))
+    for n in range(2):
+        delivery.spool_only(make_batch(10, first=1000 + 10 * n))
+    assert (delivery.evicted, delivery.tally.dropped) == (10, {})
+    delivery.deliver(make_batch(1))
+    assert collector.batches[-1].headers["x-dropped-spans"] == "15"
+    exporter.close()
 
 
 def test_a_batch_on_disk_is_spooled_even_where_nothing_can_be_evicted(

@@ -91,7 +91,7 @@ def test_a_connection_that_the_collector_closed_is_opened_anew(
 
 @pytest.mark.parametrize(
     "status, action",
-    [(200, "accepted"), (202, "accepted"), (400, "bisect"), (422, "bisect"), (413, "halve")]
+    [(204, "accepted"), (200, "retry"), (202, "retry"), (400, "bisect"), (422, "bisect"), (413, "halve")]
     + [(status, "pause") for status in (301, 307, 401, 403, 404, 405, 407, 410)]
     + [(status, "retry") for status in (408, 429, 500, 502, 503, 504, 599)],
 )
@@ -101,7 +101,8 @@ def test_a_status_asks_for_an_action(
     collector.script = [Reply(status, b"")]
     outcome = open_exporter(collector.url).export(make_batch())
     assert outcome.action == action
-    assert outcome.reason == ("" if action == "accepted" else f"http {status}")
+    reasons = {"accepted": "", **({"retry": "malformed reply"} if status < 300 else {})}
+    assert outcome.reason == reasons.get(action, f"http {status}")
 
 
 @pytest.mark.parametrize("status, variable", [(401, "API_KEY"), (403, "API_KEY"), (404, "COLLECTOR_URL"), (405, "URL")])
@@ -122,13 +123,13 @@ def reply(**members: Any) -> bytes:
 
 def test_lines_that_are_not_of_the_batch_are_passed_over() -> None:
     errors = [{"line": line, "error": "bad"} for line in (2, 2, 9, 0)]
-    outcome = judge(200, [], reply(errors=errors), 3)
+    outcome = judge(200, [], reply(accepted=2, errors=errors), 3)
     assert (outcome.action, outcome.rejected, outcome.unnamed) == ("accepted", (RejectedLine(2, "bad"),), 0)
 
 
 @pytest.mark.parametrize(
     "members, unnamed",
-    [({"accepted": 0, "rejected": 3}, 3), ({"accepted": 2, "rejected": 1}, 1), ({"rejected": 2}, 2)],
+    [({"accepted": 0, "rejected": 3}, 3), ({"accepted": 2, "rejected": 1}, 1), ({"accepted": 0, "rejected": 2}, 2)],
 )
 def test_rejected_lines_without_a_name_are_not_taken_for_sent(members: dict[str, int], unnamed: int) -> None:
     outcome = judge(200, [], reply(**members), 3)
@@ -144,15 +145,19 @@ def test_a_collector_that_had_the_spans_before_accepts_fewer() -> None:
 @pytest.mark.parametrize(
     "members",
     [{"accepted": -1}, {"accepted": "3"}, {"accepted": 3, "rejected": 1}, {"rejected": 4}, {"rejected": -1}]
-    + [{"accepted": 3, "rejected": 0, "errors": [{"line": 1}]}, {"accepted": "3"}, {"accepted": 4, "rejected": -1}],
+    + [{"accepted": 3, "rejected": 0, "errors": [{"line": 1}]}, {"accepted": True}, {"accepted": 4, "rejected": -1}]
+    + [{}, {"status": "ok"}, {"rejected": 0}, {"errors": []}, {"accepted": None}, {"accepted": 3.0}],
 )
 def test_a_reply_that_does_not_add_up_is_not_believed(members: dict[str, Any]) -> None:
     assert judge(200, [], reply(**members), 3).action == "retry"
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'"ok"', b"{", b"\xff\xfe", b"1"])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'"ok"', b"{", b"\xff\xfe", b"1", b"", b" \n", b"[" * 60_000])
 def test_a_200_that_is_no_collectors_is_not_believed(body: bytes) -> None:
-    assert judge(200, [], body, 3).action == "retry"
+    for status in (200, 201, 202):
+        outcome = judge(status, [], body, 3)
+        assert (outcome.action, "FASTTRACE_COLLECTOR_URL" in outcome.advice) == ("retry", True)
+    assert judge(204, [], body, 3) == ACCEPTED
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=9)
@@ -162,7 +167,8 @@ JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.t
 @settings(deadline=None, max_examples=50)
 @given(JSON)
 def test_no_json_reply_breaks_the_reader(errors: Any) -> None:
-    for body in (errors, {"errors": errors}, {"rejected": errors}, {"errors": [errors, {"line": errors}]}):
+    shapes: list[Any] = [{"errors": errors}, {"rejected": errors}, {"errors": [errors, {"line": errors}]}]
+    for body in (errors, {"accepted": errors}, *shapes, *({"accepted": 0, **shape} for shape in shapes)):
         assert judge(200, [], json.dumps(body).encode(), 5).action in ("accepted", "retry")
 
 
@@ -178,7 +184,8 @@ def test_a_broken_reply_is_tried_again(collector: Collector, open_exporter: Any,
 
 
 def test_a_reply_is_read_only_so_far(collector: Collector, open_exporter: Any, make_batch: Any) -> None:
-    collector.script = [Reply(200, b" " * (REPLY_MAX_BYTES + 1)), Reply(200, b" " * REPLY_MAX_BYTES)]
+    said = b'{"accepted":3}'
+    collector.script = [Reply(200, said.ljust(REPLY_MAX_BYTES + 1)), Reply(200, said.ljust(REPLY_MAX_BYTES))]
     exporter = open_exporter(collector.url)
     assert exporter.export(make_batch()).action == "retry"
     assert exporter.export(make_batch()) == ACCEPTED
@@ -336,3 +343,15 @@ def test_retry_after_comes_with_the_outcome(
     exporter = open_exporter(collector.url)
     assert exporter.export(make_batch()).retry_after_s == 12.0
     assert exporter.export(make_batch()).retry_after_s is None
+
+
+@pytest.mark.parametrize("skew_s", [-86_400, 0, 7 * 86_400])
+def test_a_date_is_read_by_the_clock_of_who_wrote_it(skew_s: float) -> None:
+    def headers(said_at: str) -> list[tuple[bytes, bytes]]:
+        until = email.utils.formatdate(NOW + skew_s + 40, usegmt=True)
+        return [(b"retry-after", until.encode()), (b"Date", said_at.encode())]
+
+    now = email.utils.formatdate(NOW + skew_s, usegmt=True)
+    for said_at in (now, now.removesuffix(" GMT")):
+        assert judge(503, headers(said_at), b"", 1).retry_after_s == 40
+    assert judge(503, headers("no date"), b"", 1).retry_after_s in (0, 300)

@@ -62,13 +62,36 @@ def test_a_batch_comes_back_as_it_was(spool: Spool, folder: Path, make_batch: An
 def test_the_oldest_is_first_whatever_the_clock_does(
     spool: Spool, make_batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([5_000, 4_000, 4_000, 6_000])
-    monkeypatch.setattr(module, "time", SimpleNamespace(time_ns=lambda: next(times)))
     batches = [make_batch(1, first=n) for n in range(4)]
-    for batch in batches:
+    for batch, now_ns in zip(batches, [5_000, 4_000, 4_000, 6_000], strict=True):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time_ns=lambda now_ns=now_ns: now_ns))
         spool.write(batch)
     monkeypatch.undo()
     assert drained(spool) == batches
+
+
+def test_a_clock_that_was_set_back_makes_nothing_older_than_what_is_there(
+    spool: Spool, folder: Path, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = time.time_ns()
+    for n, offset_ns in enumerate((10**15, 0, -(10**15))):
+        moment_ns = now_ns + offset_ns
+        monkeypatch.setattr(module, "time", SimpleNamespace(time_ns=lambda moment_ns=moment_ns: moment_ns))
+        Spool(str(folder.parent), 1 << 20).write(make_batch(1, first=n))
+    assert drained(spool) == [make_batch(1, first=n) for n in range(3)]
+
+
+@pytest.mark.parametrize("years", [11, 2000])
+def test_a_name_of_no_clock_is_not_followed(spool: Spool, folder: Path, make_batch: Any, years: int) -> None:
+    spool.write(make_batch(1))
+    (path,) = segments(folder)
+    created_ns = min(time.time_ns() + years * 365 * 86_400 * 10**9, 10**20 - 1)
+    path.rename(folder / f"{created_ns:020d}{path.name[20:]}")
+    for n in (1, 2):
+        Spool(str(folder.parent), 1 << 20).write(make_batch(1, first=n))
+    ahead_ns = [int(path.name[:20]) - time.time_ns() for path in segments(folder)]
+    assert [age_ns < 10**9 for age_ns in ahead_ns] == [True, True, False]
+    assert drained(spool) == [make_batch(1, first=n) for n in (1, 2, 0)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are a matter of POSIX")
@@ -331,6 +354,20 @@ def test_what_others_wrote_counts_too(folder: Path, make_batch: Any) -> None:
     assert [segment.writer for segment in evicted] == [f"{n:032x}" for n in range(3)]
 
 
+@pytest.mark.parametrize("batches", [100, 300])
+def test_many_writers_keep_to_the_bound_together(folder: Path, make_batch: Any, batches: int) -> None:
+    """Each may write a 128th of it before it counts what the others wrote."""
+    size, writers = len(make_batch(10, encoding="none").body), 16
+    bound = batches * size
+    spools = [Spool(str(folder.parent), bound) for _ in range(writers)]
+    most = 0
+    for n in range(25):
+        for number, spool in enumerate(spools):
+            spool.write(make_batch(10, first=n, writer=f"{number:032x}", encoding="none"))
+        most = max(most, sum(path.stat().st_size for path in segments(folder)))
+    assert 0.9 * bound < most <= (1 + writers / 128) * bound + size
+
+
 def test_what_is_being_sent_is_not_evicted(folder: Path, make_batch: Any) -> None:
     spool = Spool(str(folder.parent), len(make_batch(10).body))
     spool.write(make_batch(10))
@@ -345,6 +382,30 @@ def test_one_batch_larger_than_the_spool_is_kept(folder: Path, make_batch: Any) 
     spool = Spool(str(folder.parent), 10)
     assert spool.write(make_batch()) == []
     assert drained(spool) == [make_batch()]
+
+
+def test_room_is_what_no_other_has_to_leave(folder: Path, make_batch: Any) -> None:
+    size = len(make_batch(10, first=1000, encoding="none").body)
+    spool, other = (Spool(str(folder.parent), 3 * size) for _ in range(2))
+    assert spool.has_room(9 * size), "an empty spool takes one of any size"
+    for n in range(2):
+        other.write(make_batch(10, first=1000 + 10 * n, encoding="none"))
+    assert spool.has_room(size) and not spool.has_room(size + 1)
+    other.write(make_batch(10, first=2000, encoding="none"))
+    assert not spool.has_room(1), "what others wrote is counted afresh"
+    spool.look()
+    segment = spool.claim()
+    assert segment is not None
+    spool.release(segment)
+    assert spool.has_room(size)
+
+
+def test_what_was_written_with_an_age_is_held_though_it_was_sent(folder: Path, make_batch: Any) -> None:
+    spool = Spool(str(folder.parent), 1 << 20)
+    spool.write(make_batch(3), 1_000)
+    assert drained(spool) == [make_batch(3)]
+    assert spool.holds(make_batch(3).batch_id)
+    assert not Spool(str(folder.parent), 1 << 20).holds(make_batch(3).batch_id)
 
 
 # ---- rejected lines

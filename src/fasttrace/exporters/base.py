@@ -7,7 +7,7 @@ decided in one place, delivery.py. Everything here runs on the exporter thread (
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from fasttrace.exporters.compression import compress, decompress
 
@@ -102,6 +102,14 @@ class Exporter(Protocol):
 
     def abandon(self) -> None:
         """In a fork child: let go of what is the parent's, without a word to anybody."""
+
+
+@runtime_checkable
+class TellsLoss(Protocol):
+    """An exporter that tells the collector of loss. `others_lost`: spans of other processes that were lost from the
+    spool by our hand, evicted or damaged; those of this process are counted by who opens the exporter."""
+
+    others_lost: int
 
 
 class Patience(Protocol):

@@ -3,18 +3,25 @@
 An exporter makes single attempts. Here is the policy around them:
 
   accepted   settled; the lines that the collector refused go to rejected/
-  retry      again after a back-off with full jitter, or when the collector said (Retry-After); after `max_retries`
-             the batch goes to the spool, and so does every later one until the back-off is over. Then one attempt
-             shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
+  retry      again after a back-off with full jitter, and not before the collector said (Retry-After); after
+             `max_retries` the batch goes to the spool, and so does every later one until the back-off is over. Then one
+             attempt shows whether the collector is back; while it fails, the back-off doubles, up to 30 s
   pause      to the spool at once, and nothing is sent for a minute at first, five minutes at last (full half of it
              jittered, so that no minute has more than two attempts)
-  bisect     halved, breadth first, until each bad line stands alone: that one goes to rejected/
+  bisect     halved, depth first, until each bad line stands alone: that one goes to rejected/, see below
   halve      halved until it fits; a span too large by itself goes without its content, or not at all
   recode     sent again at once, by an exporter that says it in a simpler encoding
 
 When the collector takes a batch again, the spool is replayed, oldest first, at the pace that pace.py tells, unless
 somebody waits for it. A piece that can neither be sent nor written to the spool is handed back: its spans stay with the
 caller, who tries again; if it came from the spool, its segment stays there until then.
+
+A refusal (400, 422) says that a line is bad, or that the whole of it is: the tenant, the port, a schema that is rolled
+out. Which of them is told by an acceptance. While the collector has accepted nothing, refused lines are only suspected;
+what it accepts convicts them. If it refuses all of a batch, or refuses so often without accepting anything, nothing is
+rejected: the batch goes to the spool as it was, and there is a pause, as where a key is refused. Once something was
+accepted, a batch is bisected to its end, however many of its lines are bad; but one that was refused so often, and
+wholly, takes the acceptance off the record, so that a collector that changed its mind costs no more than one batch.
 
 One thread: the exporter's.
 """
@@ -28,7 +35,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.errors import report
-from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine
+from fasttrace.exporters.base import EncodedBatch, Outcome, RejectedLine, TellsLoss
 from fasttrace.exporters.pace import Pace
 from fasttrace.exporters.truncate import without_content
 
@@ -40,7 +47,8 @@ if TYPE_CHECKING:
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 60.0, 300.0
-REFUSALS_MAX = 128  # of a batch of which nothing was accepted: the collector refuses this kind of batch, not a line
+REFUSALS_MAX = 32  # of a batch of which nothing was accepted; a single bad line of ten thousand makes 15
+REFUSES_ALL = "the collector refuses every span (%s): see FASTTRACE_COLLECTOR_URL, FASTTRACE_TENANT_ID"
 LOOK_INTERVAL_S = 10.0
 RECODINGS_MAX = 2
 
@@ -69,6 +77,42 @@ class Tally:
     def settled(self) -> int:
         return self.sent + self.spooled + self.rejected + sum(self.dropped.values())
 
+    def add(self, more: Tally) -> None:
+        self.sent += more.sent
+        self.spooled += more.spooled
+        self.rejected += more.rejected
+        for reason, count in more.dropped.items():
+            self.drop(reason, count)
+
+
+class Course:
+    """One batch on its way. `pieces` are still to be sent, first the first half of what was refused; `later` cannot be
+    sent now; `suspects` were refused, each a line by itself with the reason, and nothing was accepted yet."""
+
+    def __init__(self, batch: EncodedBatch) -> None:
+        self._batch = batch
+        self.pieces = deque([batch])
+        self.later: list[EncodedBatch] = []
+        self.suspects: list[tuple[EncodedBatch, str]] = []
+        self.refusals = 0
+        self.is_any_accepted = False
+
+    def first(self, pieces: Sequence[EncodedBatch]) -> None:
+        self.pieces.extendleft(reversed(pieces))
+
+    def is_all_refused(self) -> bool:
+        return bool(self.suspects) and not self.pieces and not self.later
+
+    def hold_back(self) -> None:
+        self.later += self.pieces
+        self.pieces.clear()
+
+    def left(self) -> list[EncodedBatch]:
+        """What is not settled: the batch itself, the same bytes, if that is all of it."""
+        left = [*self.later, *(piece for piece, _ in self.suspects), *self.pieces]
+        is_all = sum(piece.span_count for piece in left) == self._batch.span_count
+        return [self._batch] if is_all else left
+
 
 class Link:
     """Whether the collector is worth an attempt now."""
@@ -76,36 +120,39 @@ class Link:
     def __init__(self) -> None:
         self.failures = 0
         self._pauses = 0
-        self._closed_until_s = 0.0
-        self._is_firm = False
+        self._closed_until_s = self._closed_firmly_until_s = 0.0
 
     def is_open(self) -> bool:
         return time.monotonic() >= self._closed_until_s
 
     def answered(self) -> None:
-        self.failures = self._pauses = 0
-        self._closed_until_s = 0.0
+        self.failures = 0
+        self._closed_until_s = self._closed_firmly_until_s = 0.0
+
+    def accepted(self) -> None:
+        """The next pause, if there is one, is the first again."""
+        self._pauses = 0
 
     def failed(self, retry_after_s: float | None) -> float:
         """Close until the next attempt may be made; returns the seconds until then."""
         delay_s = random.uniform(0.0, min(BACKOFF_FIRST_S * 2 ** min(self.failures, 16), BACKOFF_MAX_S))
         self.failures += 1
-        return self._close(delay_s if retry_after_s is None else retry_after_s, retry_after_s is not None)
+        return self._close(delay_s, retry_after_s or 0.0)
 
     def pause(self) -> float:
         longest_s = min(PAUSE_FIRST_S * 2 ** min(self._pauses, 8), PAUSE_MAX_S)
         self._pauses += 1
-        return self._close(random.uniform(longest_s / 2, longest_s), True)
+        return self._close(0.0, random.uniform(longest_s / 2, longest_s))
 
-    def _close(self, delay_s: float, is_firm: bool) -> float:
-        self._closed_until_s = time.monotonic() + delay_s
-        self._is_firm = is_firm
-        return delay_s
+    def _close(self, delay_s: float, firm_s: float) -> float:
+        now_s = time.monotonic()
+        self._closed_firmly_until_s = now_s + firm_s
+        self._closed_until_s = now_s + max(delay_s, firm_s)
+        return max(delay_s, firm_s)
 
     def hurry(self) -> None:
-        """Somebody waits: try now, unless the collector itself asked for the delay."""
-        if not self._is_firm:
-            self._closed_until_s = 0.0
+        """Somebody waits: try now, or when the delay is over that the collector itself asked for."""
+        self._closed_until_s = self._closed_firmly_until_s
 
 
 class Delivery:
@@ -121,6 +168,7 @@ class Delivery:
         max_retries: int = 3,
     ) -> None:
         self.tally = Tally()
+        self._settling = Tally()  # of the batch that is being settled: while it is sent, others may be spooled
         self.retries = self.batches = self.bytes_sent = self.replayed = self.evicted = 0
         self.last_error: str | None = None
         self._sent_for_all = 0
@@ -135,7 +183,10 @@ class Delivery:
         self._exporter = exporter
         self._spool = spool
         self._max_retries = max_retries
+        self.why_paused = ""
+        self.is_refused_all = self._has_failed = False  # the last batch that was attempted
         self._link = Link()
+        self._has_accepted = False  # a span, of anybody's, since a pause in which it refused all
         self._pace = Pace()
         self._next_look_s = 0.0
 
@@ -169,40 +220,71 @@ class Delivery:
 
     def keep(self, batch: EncodedBatch, created_ns: int) -> bool:
         """Have a batch of a dead process, of spans of about that time, where it is safe: in the spool, or, where that
-        does not go the exporter's way, with the exporter. False when that is not possible now."""
+        does not go the exporter's way, with the exporter. False when that is not possible now: it stays in its ring,
+        and no other spans have to go for it."""
+
+        def adopt(piece: EncodedBatch) -> bool:
+            return self._spool.has_room(len(piece.body)) and self._to_spool(piece, created_ns)
+
         if self._exporter is not None and not self._exporter.takes_spool:
-            return not self.deliver(batch)
-        return self._spool.holds(batch.batch_id) or self._to_spool(batch, created_ns)
+            return not self._settle(batch, adopt)
+        return self._spool.holds(batch.batch_id) or adopt(batch)
 
     def _settle(self, batch: EncodedBatch, keep: Callable[[EncodedBatch], bool]) -> list[EncodedBatch]:
-        pieces, left = deque([batch]), []
-        refusals, is_any_accepted = 0, False
-        while pieces:
-            piece = pieces.popleft()
+        course = Course(batch)
+        self._settling = Tally()
+        self.is_refused_all = self._has_failed = False
+        try:
+            self._follow(course)
+            left = course.left()
+            self._tally_of(batch).add(self._settling)
+        except Exception as error:  # ours, or of a lack of memory: as if nothing had come of it, and all of it again
+            report("settle", "a batch could not be settled (%s)", type(error).__name__, exc_info=True)
+            self._has_failed, left = True, [batch]
+        return [piece for piece in left if not keep(piece)]
+
+    def _follow(self, course: Course) -> None:
+        while course.pieces:
+            piece = course.pieces.popleft()
             outcome = self._attempt(piece)
             if outcome is None:
-                left += [] if keep(piece) else [piece]
+                course.later.append(piece)
                 continue
-            is_any_accepted |= outcome.action == "accepted"
-            refusals += outcome.action == "bisect"
-            is_hopeless = refusals >= REFUSALS_MAX and not is_any_accepted
             try:
-                pieces.extend(self._act(piece, outcome, is_hopeless))
+                self._act(course, piece, outcome)
             except (ValueError, RecursionError) as error:
                 self._undecodable(piece, error)
-        return left
+            self._doubt(course, outcome)
 
-    def _act(self, piece: EncodedBatch, outcome: Outcome, is_hopeless: bool) -> list[EncodedBatch]:
-        """Settle a piece that was answered; returns the smaller ones to send instead."""
+    def _act(self, course: Course, piece: EncodedBatch, outcome: Outcome) -> None:
+        """Settle a piece that was answered, or put the smaller ones in its place."""
         if outcome.action == "accepted":
-            return self._accepted(piece, outcome)
-        if outcome.action == "discarded":
-            return self._dropped(piece, "discarded")
-        if outcome.action == "halve":
-            return self._shrink(piece)
-        if piece.span_count > 1 and not is_hopeless:
-            return piece.halves()
-        return self._rejected(piece, [RejectedLine(line, outcome.reason) for line in range(1, piece.span_count + 1)])
+            self._accepted(course, piece, outcome)
+        elif outcome.action == "discarded":
+            self._dropped(piece, "discarded")
+        elif outcome.action == "halve":
+            course.first(self._shrink(piece))
+        else:
+            self._refused(course, piece, outcome.reason)
+
+    def _refused(self, course: Course, piece: EncodedBatch, reason: str) -> None:
+        course.refusals += 1
+        if piece.span_count > 1:
+            course.first(piece.halves())
+        elif self._has_accepted:
+            self._rejected(piece, [RejectedLine(1, reason)])
+        else:
+            course.suspects.append((piece, reason))
+
+    def _doubt(self, course: Course, outcome: Outcome) -> None:
+        """Whether it is not a line that is refused but everything: then nothing is rejected."""
+        is_much = course.refusals >= REFUSALS_MAX and not course.is_any_accepted
+        if self._has_accepted:
+            self._has_accepted = not is_much or bool(course.pieces or course.later)
+        elif is_much or course.is_all_refused():
+            course.hold_back()
+            self.is_refused_all = True
+            self._pause(outcome._replace(advice=REFUSES_ALL % outcome.reason))
 
     def _attempt(self, piece: EncodedBatch) -> Outcome | None:
         """An answer to the piece, or None when it is to be kept for later."""
@@ -217,6 +299,7 @@ class Delivery:
                 return None
             if outcome.action != "retry":
                 self._link.answered()
+                self.why_paused = ""
                 return outcome
             delay_s = self._link.failed(outcome.retry_after_s)
             if not attempts_left or not self._patience.back_off(delay_s):
@@ -228,7 +311,7 @@ class Delivery:
     def _report_undelivered(self, outcome: Outcome) -> None:
         report(
             "undelivered",
-            "the collector does not take spans (%s): the spool keeps them; see %s",
+            "spans cannot be delivered (%s): the spool keeps them; see %s",
             outcome.reason,
             outcome.advice or "FASTTRACE_COLLECTOR_URL",
         )
@@ -255,8 +338,10 @@ class Delivery:
         return outcome
 
     def _pause(self, outcome: Outcome) -> None:
+        reason = f" ({outcome.reason})"
+        self.why_paused = outcome.advice + (reason if reason not in outcome.advice else "")
         delay_s = self._link.pause()
-        report("pause", "%s (%s); the spool keeps spans, next attempt in %d s", outcome.advice, outcome.reason, delay_s)
+        report("pause", "%s; the spool keeps spans, next attempt in %d s", self.why_paused, delay_s)
 
     # ---- how a piece ends ----
 
@@ -264,17 +349,22 @@ class Delivery:
         """Segments of other processes are sent for them, and do not count as spans of this one."""
         return self.tally if batch.writer in self._writers else Tally()
 
-    def _accepted(self, piece: EncodedBatch, outcome: Outcome) -> list[EncodedBatch]:
+    def _accepted(self, course: Course, piece: EncodedBatch, outcome: Outcome) -> None:
         rejected = len(outcome.rejected) + outcome.unnamed
         sent = piece.span_count - rejected
-        self._tally_of(piece).sent += sent
+        self._settling.sent += sent
         self._sent_for_all += sent
         self.batches += 1
         self.bytes_sent += len(piece.body)
         if rejected:
-            self._tally_of(piece).rejected += rejected
+            self._settling.rejected += rejected
             self._keep_rejected(piece, _with_suspects(piece, outcome), rejected)
-        return []
+        if sent:
+            self._has_accepted = course.is_any_accepted = True
+            self._link.accepted()
+            suspects, course.suspects = course.suspects, []
+            for suspect, reason in suspects:
+                self._rejected(suspect, [RejectedLine(1, reason)])
 
     def _undecodable(self, piece: EncodedBatch, error: Exception) -> None:
         """Neither the collector nor we can read it: kept in corrupt/ for whoever can."""
@@ -286,13 +376,12 @@ class Delivery:
         self._dropped(piece, "undecodable")
 
     def _dropped(self, piece: EncodedBatch, reason: str) -> list[EncodedBatch]:
-        self._tally_of(piece).drop(reason, piece.span_count)
+        self._settling.drop(reason, piece.span_count)
         return []
 
-    def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> list[EncodedBatch]:
-        self._tally_of(piece).rejected += len(rejected)
+    def _rejected(self, piece: EncodedBatch, rejected: Sequence[RejectedLine]) -> None:
+        self._settling.rejected += len(rejected)
         self._keep_rejected(piece, rejected, len(rejected))
-        return []
 
     def _keep_rejected(self, piece: EncodedBatch, lines: Sequence[RejectedLine], count: int) -> None:
         why, folder = lines[0].error, f"{self._spool.path}/rejected"
@@ -320,9 +409,9 @@ class Delivery:
             return True
         try:
             evicted = self._spool.write(piece, created_ns)
-        except OSError as error:
-            self.last_error = f"spool: {error}"
-            report("spool", "spans cannot be spooled (%s); see FASTTRACE_STATE_DIR", error)
+        except (OSError, MemoryError) as error:
+            self.last_error = f"spool: {error or type(error).__name__}"
+            report("spool", "spans cannot be spooled (%r); see FASTTRACE_STATE_DIR", error)
             return False
         self._tally_of(piece).spooled += piece.span_count
         self.evicted += sum(segment.span_count for segment in evicted)
@@ -332,10 +421,13 @@ class Delivery:
         return True
 
     def _count_gone(self, segments: Sequence[Evicted], reason: str) -> None:
+        exporter: object = self._exporter
         for segment in segments:
             if segment.writer in self._writers:
                 self.tally.spooled -= segment.span_count
                 self.tally.drop(reason, segment.span_count)
+            elif isinstance(exporter, TellsLoss):
+                exporter.others_lost += segment.span_count
 
     # ---- the spool ----
 
@@ -343,6 +435,10 @@ class Delivery:
         """Somebody waits for what is spooled: attempt it now, and look at the directory anew."""
         self._link.hurry()
         self._next_look_s = 0.0
+
+    def ask_again(self) -> None:
+        """A batch was refused wholly: end the pause, so that the next of the spool shows whether it was the batch."""
+        self._link.answered()
 
     def replay(self) -> Replay:
         """Send the oldest segment, if it is time to."""
@@ -366,9 +462,13 @@ class Delivery:
             is_whole = piece is batch
             return is_whole or self._to_spool(piece)
 
-        left = self._settle(batch, keep)
+        try:
+            left = self._settle(batch, keep)
+        except Exception as error:
+            report("replay", "a segment could not be replayed (%s)", type(error).__name__, exc_info=True)
+            is_whole = self._has_failed = True
         if is_whole:
-            self._spool.restore(segment)
+            self._spool.restore(segment, is_first=not (self.is_refused_all or self._has_failed))
             tally.spooled += batch.span_count
             return Replay()
         self.replayed += self._sent_for_all - sent_before
@@ -391,6 +491,7 @@ class Delivery:
         try:
             return self._spool.claim() or self._look_again()
         except OSError as error:
+            self.last_error = f"spool: {error}"
             report("spool", "the spool cannot be read (%s); see FASTTRACE_STATE_DIR", error)
             return None
         finally:

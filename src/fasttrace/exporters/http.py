@@ -29,12 +29,14 @@ RETRY_AFTER_MAX_S = 300.0
 RETRYABLE = (408, 429)
 UNREADABLE = 415
 SIMPLER = ("zstd", "gzip", "none")
+PROXIES = "HTTP_PROXY and HTTPS_PROXY, which FASTTRACE_TRUST_ENV has followed"
 ADVICE = {
-    407: "the proxy refused: see HTTP_PROXY and HTTPS_PROXY, which FASTTRACE_TRUST_ENV has followed",
+    407: f"the proxy refused: see {PROXIES}",
     401: "the collector refused the key: set FASTTRACE_API_KEY",
     403: "the collector refused the key: set FASTTRACE_API_KEY",
 }
 AUTHORITIES = "SSL_CERT_FILE, which names the authorities that are trusted"
+MALFORMED = Outcome("retry", "malformed reply", advice="FASTTRACE_COLLECTOR_URL, where something else may answer")
 ADVICE_ELSE = "nothing takes batches at this address: set FASTTRACE_COLLECTOR_URL"
 
 
@@ -47,7 +49,8 @@ class Reply(NamedTuple):
 
 
 class HttpExporter:
-    """Posts to one URL. `dropped`: asked before each attempt, how many spans were dropped so far, for the header."""
+    """Posts to one URL. `dropped`: asked before each attempt, how many spans were dropped so far, for the header, where
+    `others_lost` is added to them."""
 
     takes_spool = True
 
@@ -73,6 +76,7 @@ class HttpExporter:
         self._timeout_s = timeout_s
         self._patience = patience
         self._dropped = dropped
+        self.others_lost = 0
         self._pool: Any = None
         self._deadline: Any = None
         self._backend: Any = None
@@ -111,8 +115,7 @@ class HttpExporter:
         except UnusableEnvironment as error:
             return Outcome("pause", "environment", advice=str(error))
         except Exception as error:
-            text = self._text_of(error)
-            outcome = Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
+            outcome = _failed(error, self._text_of(error))
         if outcome.action == "retry":
             self._disconnect()
         return outcome
@@ -164,7 +167,7 @@ class HttpExporter:
         ]
         if batch.encoding != "none":
             headers.append((b"Content-Encoding", batch.encoding.encode()))
-        dropped = self._dropped()
+        dropped = self._dropped() + self.others_lost
         if dropped:
             headers.append((b"X-Dropped-Spans", str(dropped).encode()))
         return headers
@@ -202,11 +205,20 @@ def _read_capped(reply: Any) -> bytes:
     return body
 
 
+def _failed(error: Exception, text: str) -> Outcome:
+    """What an attempt without a whole reply asks for. A proxy that opens no way to the collector (CONNECT) speaks for
+    itself alone: it may be busy, or it has to be asked otherwise."""
+    if type(error).__name__ == "ProxyError":  # httpcore's; its text begins with the status
+        is_for_now = str(error)[:1] == "5" or str(error)[:3] in map(str, RETRYABLE)
+        return Outcome("retry", text, advice=PROXIES) if is_for_now else Outcome("pause", text, advice=ADVICE[407])
+    return Outcome("retry", text, advice=AUTHORITIES if "CERTIFICATE_VERIFY_FAILED" in text else "")
+
+
 def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, count: int) -> Outcome:
     """What a whole reply to a batch of `count` spans asks for."""
     reason = f"http {status}"
     if 200 <= status < 300:
-        return _accepted(body, count)
+        return ACCEPTED if status == 204 else _accepted(body, count)
     if status in (400, 422):
         return Outcome("bisect", reason)
     if status == 413:
@@ -217,23 +229,21 @@ def judge(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, coun
 
 
 def _accepted(body: bytes, count: int) -> Outcome:
-    """An empty reply accepts all; one that is not the collector's kind of JSON, or tells of more spans than were sent,
-    none. One that tells of fewer had the others before: a batch may be sent again."""
+    """A reply that does not say how many spans were accepted is not the collector's, whatever else answers 200 there;
+    nor is one that tells of more spans than were sent. One that tells of fewer had the others before: a batch may be
+    sent again."""
     import json
 
-    if not body.strip():
-        return ACCEPTED
     try:
         reply = json.loads(body)
-    except ValueError:
-        return Outcome("retry", "malformed reply")
+    except (ValueError, RecursionError):
+        return MALFORMED
     if not isinstance(reply, dict):
-        return Outcome("retry", "malformed reply")
+        return MALFORMED
     named = _rejected_lines(reply.get("errors"), count)
-    rejected = _number(reply.get("rejected", len(named)))
-    accepted = _number(reply.get("accepted", count - rejected))
+    rejected, accepted = _number(reply.get("rejected", len(named))), _number(reply.get("accepted"))
     if accepted < 0 or accepted + rejected > count or rejected < len(named):
-        return Outcome("retry", "malformed reply")
+        return MALFORMED
     return Outcome("accepted", rejected=named, unnamed=rejected - len(named))
 
 
@@ -253,24 +263,39 @@ def _number(value: object) -> int:
 
 
 def _retry_after(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
-    for name, value in headers:
-        if name.lower() == b"retry-after":
-            return parse_retry_after(value.decode("latin-1"), time.time())
-    return None
+    """By the clock that the reply itself tells (Date), as its Retry-After was: ours may be another."""
+    text = _header(headers, b"retry-after")
+    if text is None:
+        return None
+    now_unix_s = _unix_s(_header(headers, b"date") or "")
+    return parse_retry_after(text, time.time() if now_unix_s is None else now_unix_s)
+
+
+def _header(headers: Sequence[tuple[bytes, bytes]], wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), None)
 
 
 def parse_retry_after(text: str, now_unix_s: float) -> float | None:
     """Seconds of a Retry-After header, a number or an HTTP date, within 0 to 300; None where it is neither."""
-    delay_s: float
     try:
         delay_s = float(text)
     except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            delay_s = parsedate_to_datetime(text).timestamp() - now_unix_s
-        except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        until_unix_s = _unix_s(text)
+        if until_unix_s is None:
             return None
+        delay_s = until_unix_s - now_unix_s
     if delay_s != delay_s:
         return None
     return min(max(delay_s, 0.0), RETRY_AFTER_MAX_S)
+
+
+def _unix_s(text: str) -> float | None:
+    """The moment of an HTTP date, which is always of GMT, also where it does not say so; None for what is none."""
+    from datetime import timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        return None

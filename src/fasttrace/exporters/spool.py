@@ -9,9 +9,15 @@
 A segment is written under a temporary name, fsynced and renamed, and its directory fsynced: it is whole or it is not
 there. Its name carries all that is needed to send the very same request again, and the checksum of its bytes. A claim
 is a rename, which only one process can win; the claim of a process that died is undone. Names sort by age, so replay is
-oldest first, and a spool that is full loses its oldest. Directories are 0700, files 0600 and never opened through a
-link; a directory or file of another user is not touched. A write that failed is not mended: its file goes, and the next
-attempt makes a new one (what an fsync could not write may be gone from memory too, so asking again would tell a lie).
+oldest first, and a spool that is full loses its oldest. Spans that are safe elsewhere, in the ring of a dead process,
+are no reason to lose any: they come only where there is room (`has_room`).
+
+A clock that was set back does not make new segments old: their names come after the newest that was seen here, up to
+ten years ahead of the clock. A name further ahead is of no clock: it stays the last, and is not followed.
+
+Directories are 0700, files 0600 and never opened through a link; a directory or file of another user is not touched. A
+write that failed is not mended: its file goes, and the next attempt makes a new one (what an fsync could not write may
+be gone from memory too, so asking again would tell a lie).
 
 One instance belongs to one thread (the exporter's); processes need no lock among them.
 """
@@ -46,7 +52,9 @@ OWNER = r"(?P<pid>\d{1,10})(?:-(?P<start>\d{1,20}))?"
 CLAIM = re.compile(rf"(?P<segment>{NAME.pattern})\.sending-{OWNER}")
 TEMPORARY = re.compile(rf"\..*\.{OWNER}\.tmp")
 SEGMENT_MAX_BYTES = 256 << 20
-RESCAN_WRITES = 64  # other processes write here too: their bytes are counted this often
+RESCAN_WRITES, RESCAN_SHARE = 64, 128  # others write here too: they are counted after so many writes of ours, or bytes
+ADOPTED_MAX = 1 << 16
+AHEAD_MAX_NS = 10 * 365 * 86_400 * 10**9
 ASIDE_SHARE = 16  # corrupt/ and rejected/ may each take this part of the spool's bound
 WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -73,10 +81,12 @@ class Spool:
         self.path = os.path.join(directory, "spool")
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._writes_unscanned = RESCAN_WRITES
+        self._writes_unscanned = self._bytes_unscanned = 0
         self._waiting: deque[str] = deque()
         self._last_created_ns = 0
+        self._is_scanned = False
         self._damaged: list[Evicted] = []
+        self._adopted: set[str] = set()
         self._unremoved: set[str] = set()  # claims of what was delivered, and could not be unlinked yet
 
     # ---- writing ----
@@ -86,12 +96,19 @@ class Spool:
 
         created_ns: when its spans were recorded, if that was not just now; it is sent, and gives way, by that age.
         """
+        if not self._is_scanned:
+            with suppress(OSError):  # the write says what is wrong, if it matters
+                self._scan()
         name = self._new_name(batch, created_ns)
         self._write_file(self.path, name, batch.body)
-        self._bytes += len(batch.body)
         insort(self._waiting, name)
+        if created_ns is not None and len(self._adopted) < ADOPTED_MAX:
+            self._adopted.add(batch.batch_id)
+        is_scan_due = self._is_scan_due(len(batch.body))
+        self._bytes += len(batch.body)
+        self._bytes_unscanned += len(batch.body)
         self._writes_unscanned += 1
-        if self._bytes <= self._max_bytes and self._writes_unscanned < RESCAN_WRITES:
+        if self._bytes <= self._max_bytes and not is_scan_due:
             return []
         evicted: list[Evicted] = []
         try:
@@ -105,7 +122,20 @@ class Spool:
         name = self._new_name(batch, None)
         self._write_file(self.path, os.path.basename(self._claimed(name)), batch.body)
         self._bytes += len(batch.body)
+        self._bytes_unscanned += len(batch.body)
         return Segment(name, batch)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a segment of `size` bytes can come without another having to go; a spool without any has room for one
+        of any size. Counted afresh where the spool may be near its bound. OSError if that is not to be known."""
+        if self._is_scan_due(size) or self._bytes + size > self._max_bytes // 2:
+            self._scan()
+        return not self._bytes or self._bytes + size <= self._max_bytes
+
+    def _is_scan_due(self, size: int) -> bool:
+        """With a segment of `size` bytes, which is about to be counted."""
+        is_much = self._bytes_unscanned + size >= self._max_bytes // RESCAN_SHARE
+        return not self._is_scanned or is_much or self._writes_unscanned + 1 >= RESCAN_WRITES
 
     def reject(self, batch: EncodedBatch, rejected: Iterable[tuple[int, str]]) -> None:
         """Keep lines (counted from 1) that no collector will take, each with the reason."""
@@ -122,8 +152,11 @@ class Spool:
         self._trim(folder)
 
     def holds(self, batch_id: str) -> bool:
-        """Whether a segment of exactly this batch is here, waiting or claimed by anyone. OSError if that is not to be
+        """Whether a segment of exactly this batch is here, waiting or claimed by anyone; or was, if this instance wrote
+        it with an age: a ring larger than the spool gets on as its first batches are sent. OSError if that is not to be
         known."""
+        if batch_id in self._adopted:
+            return True
         if not check_private(self.path):
             return False
         found = (NAME.fullmatch(name) or CLAIM.fullmatch(name) for name in os.listdir(self.path))
@@ -133,7 +166,7 @@ class Spool:
         """Later names sort after earlier ones, whatever the clock does, but for those whose age is told."""
         now_ns = time.time_ns()
         if created_ns is None:
-            self._last_created_ns = max(now_ns, self._last_created_ns + 1)
+            self._last_created_ns = max(now_ns, min(self._last_created_ns, now_ns + AHEAD_MAX_NS) + 1)
             return _name(batch, self._last_created_ns)
         age_ns = min(max(created_ns, 0), now_ns)
         while self._is_taken(name := _name(batch, age_ns)):
@@ -186,9 +219,17 @@ class Spool:
                     name = self._recover(entry.name, size) if size >= 0 else None
                     if name:
                         found.append((name, size))
+        self._is_scanned = True
+        self._learn_newest([name for name, _ in found])
         self._bytes = sum(size for _, size in found)
-        self._writes_unscanned = 0
+        self._writes_unscanned = self._bytes_unscanned = 0
         return sorted(found)
+
+    def _learn_newest(self, names: Iterable[str]) -> None:
+        limit_ns = time.time_ns() + AHEAD_MAX_NS
+        ages_ns = (int(name.partition("-")[0]) for name in names)
+        newest_ns = max((age_ns for age_ns in ages_ns if age_ns <= limit_ns), default=0)
+        self._last_created_ns = max(self._last_created_ns, newest_ns)
 
     def _recover(self, name: str, size: int) -> str | None:
         """What this entry counts as: a segment, a live claim, or nothing."""
@@ -245,8 +286,8 @@ class Spool:
                 if batch is not None:
                     return Segment(name, batch)
                 self._set_aside(self._claimed(name), name)
-            except OSError as error:  # of the disk, or no descriptor to be had: later, and the others first
-                report("unreadable", "the spool segment %s cannot be read: %s", name, error)
+            except (OSError, MemoryError) as error:  # of the disk, or nothing to be had: later, and the others first
+                report("unreadable", "the spool segment %s cannot be read: %r", name, error)
                 _rename(self._claimed(name), self._at(name))
         return None
 
@@ -265,15 +306,16 @@ class Spool:
         try:
             if _unlink(path):
                 self._bytes -= len(segment.batch.body)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._unremoved.add(path)
             report("unremoved", "the spool segment %s was sent and cannot be removed: %s", path, error)
 
-    def restore(self, segment: Segment) -> None:
-        """It could not be delivered: back to its place, before all younger ones."""
+    def restore(self, segment: Segment, is_first: bool = True) -> None:
+        """It could not be delivered: back to its place, before all younger ones; or, until the next look, after them,
+        where it is the segment's own fault."""
         try:
             if _rename(self._claimed(segment.name), self._at(segment.name)):
-                self._waiting.appendleft(segment.name)
+                (self._waiting.appendleft if is_first else self._waiting.append)(segment.name)
         except OSError as error:  # it stays claimed, for as long as claims live
             report("unremoved", "the spool segment %s cannot be put back: %s", segment.name, error)
 

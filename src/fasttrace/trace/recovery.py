@@ -189,22 +189,27 @@ def started_unix_ns(lines: bytes) -> int:
     return int(datetime.fromisoformat(f"{second}+00:00").timestamp()) * 1_000_000_000
 
 
-def adopt(spool: Spool, config: Config) -> Adopted:
-    """Put the spans of every dead process into the spool, now."""
+def adopt(spool: Spool, config: Config, is_over: Callable[[], bool] = lambda: False) -> Adopted:
+    """Put the spans of every dead process into the spool, now, as far as there is room for them without others having
+    to go; rings for which there is none wait. Between two batches `is_over` is asked: a ring that is left in the midst
+    is adopted from its start by whoever comes next, who passes over what the spool holds."""
     from fasttrace.core import core
     from fasttrace.exporters.compression import usable_encoding
     from fasttrace.trace.tracer import PROCESSOR
 
     def keep(batch: EncodedBatch, created_ns: int) -> bool:
-        if not spool.holds(batch.batch_id):
-            spool.write(batch, created_ns)
+        if spool.holds(batch.batch_id):
+            return True
+        if not spool.has_room(len(batch.body)):
+            return False
+        spool.write(batch, created_ns)
         return True
 
     encoder = PROCESSOR.encoder()
     encoder.encoding = usable_encoding(config.compression)
     recovery = Recovery(core, encoder, config, keep)
     try:
-        while recovery.step():
+        while not is_over() and recovery.step():
             continue
     finally:
         recovery.close()

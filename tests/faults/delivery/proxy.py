@@ -122,7 +122,7 @@ class TlsServer:
                 while data := tls.recv(65536):
                     self.received += data
                     if _is_whole(self.received):
-                        tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                        tls.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         except OSError as error:
             self.failures.append(str(error))
 

@@ -115,8 +115,8 @@ def test_e01_a_full_disk_at_any_step_is_an_error_and_leaves_nothing(tmp_path: Pa
     """Of three batches one cannot be written; the next attempt writes it anew."""
     state = tmp_path / "state"
     (state / "spool").mkdir(parents=True, mode=0o700)
-    if call == "create":  # each batch opens its directory, then its file in it; after the first there is a scan
-        when = (2, 6, 8)[nth - 1]
+    if call == "create":  # after a scan, which opens the directory twice, each batch opens it, then its file in it
+        when = (4, 6, 8)[nth - 1]
         options = ("-P", str(state / "spool"), "-e", f"inject=openat:error=ENOSPC:when={when}")
     else:
         when = 2 * nth - 1 if call == "fsync" else nth  # each batch syncs its file, then its directory

@@ -327,6 +327,37 @@ def test_a14_a_tunnel_keeps_the_key_from_the_proxy(
     shipment.check_ledger()
 
 
+@pytest.mark.parametrize("status, is_pause", [(407, True), (403, True), (502, False), (429, False)])
+def test_a14_a_proxy_that_opens_no_tunnel_is_named_and_not_the_collector(
+    open_shipment: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, is_pause: bool
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    listener = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:pr0xy@127.0.0.1:{listener.getsockname()[1]}")
+    thread = threading.Thread(target=refuse_tunnels, args=(listener, status, 1 if is_pause else 3))
+    thread.start()
+    shipment = open_shipment("https://collector.example.com/api/ingest", trust_env=True, max_retries=2)
+    shipment.ship(batch_of(10))
+    thread.join()
+    listener.close()
+    assert bool(shipment.delivery.why_paused) == is_pause
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "fasttrace"]
+    assert "HTTPS_PROXY" in line and str(status) in line and "COLLECTOR_URL" not in line and "pr0xy" not in line
+    assert shipment.delivery.tally.spooled == 10
+    shipment.check_ledger()
+
+
+def refuse_tunnels(listener: socket.socket, status: int, count: int) -> None:
+    """Answer so many CONNECTs with `status`."""
+    listener.settimeout(20)
+    for _ in range(count):
+        client, _ = listener.accept()
+        with client:
+            client.recv(65536)
+            client.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+
 def serve_tunnels(listener: socket.socket, port: int, seen: list[bytes]) -> None:
     """A proxy that carries one CONNECT to `port`, and keeps what it can read."""
 

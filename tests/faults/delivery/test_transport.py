@@ -259,19 +259,47 @@ def test_a05_a_failure_is_answered_with_the_same_bytes_again(
 # ---- A6
 
 
+def rejected_in(shipment: Any) -> list[int]:
+    files = Path(shipment.spool.path, "rejected").glob("*")
+    return sorted(json.loads(line)["span"]["n"] for path in files for line in path.read_bytes().splitlines())
+
+
 @pytest.mark.parametrize("status", [400, 422])
-def test_a06_exactly_the_poison_is_quarantined(open_shipment: Open, collector: Collector, status: int) -> None:
-    accept = rejecting(lambda span: span["n"] % 97 == 0)
+@pytest.mark.parametrize("modulus", [97, 7, 2])
+def test_a06_exactly_the_poison_is_quarantined(
+    open_shipment: Open, collector: Collector, status: int, modulus: int
+) -> None:
+    accept = rejecting(lambda span: span["n"] % modulus == 0)
     collector.rule = lambda lines: Reply(200 if accept(lines).status == 200 else status)
     shipment = open_shipment(collector.url)
     shipment.ship(batch_of(1000))
-    poison = [n for n in range(1000) if n % 97 == 0]
-    files = Path(shipment.spool.path, "rejected").iterdir()
-    kept = [json.loads(line)["span"]["n"] for path in files for line in path.read_bytes().splitlines()]
-    assert sorted(kept) == poison
-    assert sorted(collector.accepted_ids()) == [f"{n:016x}" for n in range(1000) if n % 97]
+    poison = [n for n in range(1000) if n % modulus == 0]
+    assert rejected_in(shipment) == poison
+    assert sorted(collector.accepted_ids()) == [f"{n:016x}" for n in range(1000) if n % modulus]
     assert (shipment.delivery.tally.sent, shipment.delivery.tally.rejected) == (1000 - len(poison), len(poison))
     shipment.check_ledger()
+
+
+def test_a06_a_collector_that_refuses_everything_is_let_be_and_gets_everything_once_mended(
+    open_shipment: Open, collector: Collector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(delivery_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    collector.rule = lambda lines: Reply(400)
+    shipment = open_shipment(collector.url)
+    for n in range(5):
+        shipment.ship(batch_of(1000, first=1000 * n))
+        shipment.replay()
+    assert len(collector.batches) == 32
+    assert shipment.delivery.tally.spooled == 5000
+    assert rejected_in(shipment) == []
+    (line,) = lines_of(caplog)
+    assert "http 400" in line and "FASTTRACE_COLLECTOR_URL" in line and "FASTTRACE_TENANT_ID" in line
+    shipment.check_ledger()
+    collector.rule = lambda lines: Reply()
+    now_s[0] += 61
+    shipment.replay()
+    shipment.check_all_arrived(collector)
 
 
 # ---- A7
