@@ -16,9 +16,13 @@ import pytest
 from segments import batch_of
 
 from fasttrace.cli import terminal
+from fasttrace.config import load
 from fasttrace.core import core
+from fasttrace.trace.recovery import Recovery
+from fasttrace.trace.tracer import PROCESSOR
 
 if TYPE_CHECKING:
+    from fasttrace.exporters.base import EncodedBatch
     from fasttrace.exporters.spool import Spool
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\x00\r\n\u202eevil"
@@ -210,7 +214,6 @@ os._exit(9)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
-@pytest.mark.skipif(not hasattr(core, "RecoveredRing"), reason="this core reads no ring of another process")
 def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: Any) -> None:
     fill(1, 1)
     settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
@@ -221,6 +224,50 @@ def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: 
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["call 0", "spooled", "in the ring"]
     assert "1 ring of dead processes among them" in done.stderr
     assert sorted(os.listdir(command.rings)) == before
+
+
+HIDES = """
+import os, fasttrace
+fasttrace.init(redact=lambda field, value: "hidden" if field == "error_message" else None)
+for name in ("kept", "told"):
+    try:
+        with fasttrace.span(name, attributes={"who": "a customer"}): raise ValueError("a secret of the user")
+    except ValueError: pass
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_export_leaves_out_the_texts_of_a_process_that_had_a_redaction(command: Any) -> None:
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", HIDES], env=settings, check=False, timeout=60)
+    (ring,) = command.rings.iterdir()
+    assert b"a secret of the user" in ring.read_bytes()
+    done = command("spool", "export", "--output", "-", "--from-rings")
+    assert done.returncode == 0, done.stderr
+    spans = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(span["name"], span["status"]) for span in spans] == [("kept", "error"), ("told", "error")]
+    assert not {"error_message", "error_stack", "attributes", "input", "output"} & set().union(*spans)
+    assert "secret" not in done.stdout and "customer" not in done.stdout
+    assert "a redaction of its own" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_export_takes_what_is_in_the_spool_and_in_the_ring_once(command: Any, spool: Spool) -> None:
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", DIES], env=settings, check=False, timeout=60)
+    (ring,) = command.rings.iterdir()
+    left = ring.read_bytes()
+    adopted: list[EncodedBatch] = []
+    config = load({}, {"ring_dir": str(command.rings)})[0]
+    recovery = Recovery(core, PROCESSOR.encoder(), config, lambda batch, created_ns: not adopted.append(batch))
+    while recovery.step():
+        continue
+    spool.write(adopted[0])
+    ring.write_bytes(left)
+    done = command("spool", "export", "--output", "-", "--from-rings")
+    names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+    assert sorted(names) == ["in the ring", "spooled"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
