@@ -79,6 +79,19 @@ def test_no_text_of_a_span_reaches_the_terminal_as_a_command(command: Any, fill:
         assert [letter for letter in done.stdout if letter != "\n" and not letter.isprintable()] == []
 
 
+MARKUP = "gpt[/b]x [link=https://example.com]here[/link] [red]4[/]"
+
+
+@pytest.mark.parametrize("is_without_rich", [False, True], ids=["rich", "plain"])
+def test_text_that_looks_like_markup_is_text(command: Any, fill: Any, is_without_rich: bool) -> None:
+    fill(1, 1, name=MARKUP, operation=MARKUP, model_id=MARKUP, status=MARKUP, service=MARKUP)
+    for arguments in (("show",), ("list",)):
+        done = command("spool", *arguments, is_without_rich=is_without_rich, FORCE_COLOR="1", COLUMNS="250")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "gpt[/b]x" in done.stdout
+        assert "\x1b]8" not in done.stdout
+
+
 def test_json_on_a_terminal_keeps_its_value_and_loses_its_power() -> None:
     line = json.dumps({"name": HOSTILE + "\ud800"[:0]}, ensure_ascii=False).encode()
     shown = terminal.json_for_terminal(line)
@@ -260,7 +273,7 @@ def test_export_takes_what_is_in_the_spool_and_in_the_ring_once(command: Any, sp
     left = ring.read_bytes()
     adopted: list[EncodedBatch] = []
     config = load({}, {"ring_dir": str(command.rings)})[0]
-    recovery = Recovery(core, PROCESSOR.encoder(), config, lambda batch, created_ns: not adopted.append(batch))
+    recovery = Recovery(core, PROCESSOR.encoder(), config, lambda batch, *_: not adopted.append(batch))
     while recovery.step():
         continue
     spool.write(adopted[0])
