@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from segments import batch_of
 
-from fasttrace.cli import terminal
+from fasttrace.cli import spool_export, terminal
 from fasttrace.config import load
 from fasttrace.core import core
 from fasttrace.trace.recovery import Recovery
 from fasttrace.trace.tracer import PROCESSOR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fasttrace.exporters.base import EncodedBatch
     from fasttrace.exporters.spool import Spool
 
@@ -205,6 +207,66 @@ def test_export_replaces_a_file_only_when_forced(command: Any, fill: Any, tmp_pa
     assert command("spool", "export", "--output", str(target), "--force").returncode == 0
     assert target.read_bytes().splitlines() == lines
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes and links in directories there")
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+def test_export_replaces_nothing_but_files(command: Any, fill: Any, tmp_path: Path, force: tuple[str, ...]) -> None:
+    fill(1, 1)
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(mine)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    for target in ("pipe", "link", "dangling", "folder"):
+        done = command("spool", "export", "--output", str(tmp_path / target), *force)
+        assert done.returncode == 2
+        assert "is no regular file" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (mine.read_text(), (tmp_path / "link").is_symlink()) == ("mine", True)
+    assert "is no regular file" in command("spool", "export", "--output", os.devnull, *force).stderr
+    assert not stat.S_ISREG(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("is_forced", [False, True], ids=["new", "force"])
+def test_export_has_its_name_only_when_it_is_whole(tmp_path: Path, is_forced: bool) -> None:
+    target = tmp_path / "spans.jsonl"
+    before = [target] if is_forced else []
+    if is_forced:
+        target.write_text("mine")
+
+    def lines(error: BaseException | None) -> Iterator[bytes]:
+        yield b"one"
+        assert [path for path in tmp_path.iterdir() if path.name == target.name] == before
+        if error is not None:
+            raise error
+        yield b"two"
+
+    for error in (KeyboardInterrupt(), OSError("no luck")):
+        with pytest.raises(type(error)):
+            spool_export._write_file(str(target), is_forced, lines(error))
+        assert list(tmp_path.iterdir()) == before
+    assert spool_export._write_file(str(target), is_forced, lines(None)) == ""
+    assert (list(tmp_path.iterdir()), target.read_bytes()) == ([target], b"one\ntwo\n")
+
+
+def test_export_takes_no_name_that_was_taken_meanwhile(tmp_path: Path) -> None:
+    target = tmp_path / "spans.jsonl"
+
+    def lines() -> Iterator[bytes]:
+        target.write_text("another's")
+        yield b"one"
+
+    assert "is there already" in spool_export._write_file(str(target), False, lines())
+    assert (list(tmp_path.iterdir()), target.read_text()) == ([target], "another's")
+
+
+def test_export_into_a_directory_that_is_not_there_names_the_file(command: Any, tmp_path: Path) -> None:
+    done = command("spool", "export", "--output", str(tmp_path / "none" / "spans.jsonl"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(tmp_path / "none" / "spans.jsonl") in done.stderr
 
 
 def test_export_says_what_it_could_not_read(command: Any, fill: Any, spool: Spool) -> None:

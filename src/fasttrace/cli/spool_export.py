@@ -1,7 +1,7 @@
 """`fasttrace spool export`: the spans that wait, copied into one file of JSON lines. Nothing is taken from the spool.
 
-The file belongs to this user alone. It appears whole, under its name, or not at all: a file that is there is replaced
-only with --force, and by the finished one. With --from-rings also what dead processes left in their rings, read from a
+The file belongs to this user alone. It appears whole, under its name, or not at all: it is written under another, which
+is all that a kill leaves. A file that is there is replaced only with --force, and by the finished one. With --from-rings also what dead processes left in their rings, read from a
 copy of them in the batches that whoever adopts them makes; the rings stay as they are. Texts that their process would
 have given to a redaction of its own (`init(redact=...)`) are left out: there is none here.
 """
@@ -9,6 +9,7 @@ have given to a redaction of its own (`init(redact=...)`) are left out: there is
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from fasttrace.trace.encoder import Encoder
     from fasttrace.trace.ring_files import RingFile
 
-WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
     """The command; returns its exit code: 1 where a segment or ring could not be read."""
@@ -39,8 +38,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     lines = _counted(_lines(config, arguments.from_rings, done), done)
     if arguments.output == "-":
         _print(lines)
-    elif not _write_file(os.path.abspath(os.path.expanduser(arguments.output)), arguments.force, lines):
-        terminal.error("spool export", f"{arguments.output} is there already: name another file, or add --force")
+    elif problem := _write_file(os.path.abspath(os.path.expanduser(arguments.output)), arguments.force, lines):
+        terminal.error("spool export", f"{plain(arguments.output)} {problem}")
         return 2
     rings = f", {count(done.rings, 'ring')} of dead processes among them" if arguments.from_rings else ""
     print(f"{count(done.spans, 'span')} exported{rings}; they still wait", file=sys.stderr)
@@ -96,23 +95,59 @@ def _write_all(to: BinaryIO, lines: Iterator[bytes]) -> None:
     to.flush()
 
 
-def _write_file(path: str, is_forced: bool, lines: Iterator[bytes]) -> bool:
-    """False, and nothing written, where the file is there and may not be replaced."""
-    temporary = f"{path}.{os.getpid()}.tmp" if is_forced else path
+def _refusal(path: str, is_forced: bool) -> str:
+    """Why this file is not written; "" where it may be. Only a regular file is ever replaced, with --force."""
     try:
-        fd = os.open(temporary, WRITE_FLAGS, 0o600)
-    except FileExistsError:
-        return False
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    if not stat.S_ISREG(mode):
+        return "is no regular file: name another, or - for standard output"
+    return "" if is_forced else "is there already: name another file, or add --force"
+
+
+def _write_file(path: str, is_forced: bool, lines: Iterator[bytes]) -> str:
+    """The file under its name once it is whole, or nothing and the reason."""
+    if problem := _refusal(path, is_forced):
+        return problem
+    fd, temporary = _temporary_beside(path)
     try:
         with open(fd, "wb") as file:
             _write_all(file, lines)
             os.fsync(file.fileno())
-        if is_forced:
-            os.replace(temporary, path)
+        problem = _refusal(path, is_forced) or _give_name(temporary, path, is_forced)
     except BaseException:
         os.unlink(temporary)
         raise
-    return True
+    if problem:
+        os.unlink(temporary)
+    return problem
+
+
+def _temporary_beside(path: str) -> tuple[int, str]:
+    """A file of this user alone, in the same directory."""
+    from tempfile import mkstemp
+
+    try:
+        return mkstemp(prefix=".fasttrace-", suffix=".tmp", dir=os.path.dirname(path))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _give_name(temporary: str, path: str, is_forced: bool) -> str:
+    """A link takes no name that is taken; file systems without links have only the look before."""
+    if is_forced:
+        os.replace(temporary, path)
+        return ""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return _refusal(path, is_forced) or "was there a moment ago: try again"
+    except OSError:
+        os.rename(temporary, path)
+    else:
+        os.unlink(temporary)
+    return ""
 
 
 # ---- rings
