@@ -24,6 +24,7 @@ from fasttrace.cli.check import guarded
 from fasttrace.config import Config
 from fasttrace.core._api import RingShape
 from fasttrace.core._pure import layout
+from fasttrace.exporters.http import judge
 from fasttrace.trace.ring_files import ring_files
 
 if TYPE_CHECKING:
@@ -290,6 +291,8 @@ def test_a_spool_that_is_nearly_full_is_told(diagnose: Any, fill: Any) -> None:
         (404, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (405, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (307, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
+        (407, {}, "fail", "HTTPS_PROXY"),
+        (410, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (500, {}, "fail", "log"),
         (503, {}, "warn", "wait"),
         (400, {}, "warn", "empty"),
@@ -306,6 +309,44 @@ def test_an_answer_is_told_for_what_it_means(
     assert named in check["advice"]
     assert found.code == (expected == "fail")
     assert KEY not in found.text and KEY[:6] not in found.text
+
+
+LOGIN = b"<!DOCTYPE html><html><head><title>Sign in \x1b[2Jto Example</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "like"),
+    [
+        (LOGIN, "text/html; charset=utf-8", "looks like a web page, 'Sign in to Example'"),
+        (b"OK", "text/plain", "it says 'OK' (text/plain)"),
+        (b"[1]", "application/json", "it says '[1]' (application/json)"),
+    ],
+    ids=["html", "text", "json"],
+)
+def test_a_server_that_says_yes_to_everything_is_no_collector(
+    diagnose: Any, collector: Collector, body: bytes, kind: str, like: str
+) -> None:
+    collector.rule = lambda lines: Reply(200, body, (("Content-Type", kind),))
+    found = diagnose(FASTTRACE_COLLECTOR_URL=collector.url)
+    check = found.one("collector")
+    assert (found.code, check["status"]) == (1, "fail")
+    assert like in check["found"]
+    assert "FASTTRACE_COLLECTOR_URL" in check["advice"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"accepted":0}', b'{"accepted":1}', b'{"ok":true}', b"null", b"\xff"])
+def test_a_reply_is_judged_as_the_exporter_judges_it(diagnose: Any, collector: Collector, body: bytes) -> None:
+    collector.rule = lambda lines: Reply(200, body)
+    is_taken = judge(200, [], body, 0).action == "accepted"
+    assert diagnose(FASTTRACE_COLLECTOR_URL=collector.url).one("collector")["status"] == ("ok" if is_taken else "fail")
+
+
+def test_a_proxy_that_wants_a_password_is_told(diagnose: Any, collector: Collector) -> None:
+    collector.rule = lambda lines: Reply(407, b"")
+    settings = {"FASTTRACE_TRUST_ENV": "true", "HTTP_PROXY": f"http://127.0.0.1:{collector.port}", "NO_PROXY": ""}
+    found = diagnose(FASTTRACE_COLLECTOR_URL="http://127.0.0.1:9/api/ingest", **settings).one("collector")
+    assert found["status"] == "fail"
+    assert "user and password in HTTP_PROXY" in found["advice"]
 
 
 def test_no_address_and_one_that_is_refused_are_told_apart(diagnose: Any) -> None:
