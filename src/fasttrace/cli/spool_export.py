@@ -1,9 +1,10 @@
 """`fasttrace spool export`: the spans that wait, copied into one file of JSON lines. Nothing is taken from the spool.
 
 The file belongs to this user alone. It appears whole, under its name, or not at all: it is written under another, which
-is all that a kill leaves. A file that is there is replaced only with --force, and by the finished one. With --from-rings also what dead processes left in their rings, read from a
-copy of them in the batches that whoever adopts them makes; the rings stay as they are. Texts that their process would
-have given to a redaction of its own (`init(redact=...)`) are left out: there is none here.
+is all that a kill leaves. A file that is there is replaced only with --force, and by the finished one. With
+--from-rings also what dead processes left in their rings, read from a copy of them in the batches that whoever adopts
+them makes; the rings stay as they are. Texts that their process would have given to a redaction of its own
+(`init(redact=...)`) are left out: there is none here.
 """
 
 from __future__ import annotations
