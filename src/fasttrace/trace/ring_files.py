@@ -135,7 +135,7 @@ def _opened(file: RingFile) -> RingFile:
         raise
     except OSError:  # not ours to read, and so not ours to ask for its lock
         pid = _pid_in(file.path)
-        return file._replace(state="held" if _is_alive(pid) else "unreadable", pid=pid)
+        return file._replace(state="held" if _backing.is_alive(pid) else "unreadable", pid=pid)
     try:
         return _read(file, fd)
     finally:
@@ -223,22 +223,7 @@ def _service(page: bytes) -> str:
 def _state(fd: int, header: _Header) -> State:
     if _is_free(fd):
         return "dead"
-    return "live" if _is_alive(header.pid, header.process_start) else "held"
-
-
-def _is_alive(pid: int, start: int = 0) -> bool:
-    """Whether a process is there, and is the one that began at `start` (0: unknown), not a later one of its number.
-    True where the system cannot be asked."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # somebody else's, so it is there
-    present = _backing.process_start(pid)
-    return not start or not present or present == start
+    return "live" if _backing.is_alive(header.pid, header.process_start) else "held"
 
 
 def _is_free(fd: int) -> bool:
