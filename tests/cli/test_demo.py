@@ -178,6 +178,18 @@ def test_a_failure_shows_its_http_status_and_its_class() -> None:
     assert cells(80, failed)[0][-1] == "429"
 
 
+def test_no_text_of_a_span_is_markup_or_a_command() -> None:
+    text = "gpt[/b]x[link=https://example.com]y[/link]\x1b[2J"
+    shown = "gpt[/b]x[link=https://example.com]y[/link]"
+    failed = span(text, operation=text, model_id=text, status="error", http_status=400, error_type=text)
+    for width in (80, 300):
+        console = Console(width=width, force_terminal=True)
+        with console.capture() as capture:
+            console.print(table.spans_table([failed], width))
+        assert "\x1b]8" not in capture.get() and "\x1b[2J" not in capture.get()
+        assert cells(width, failed)[0][:2] == [shown, shown]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_the_terminal(width: int) -> None:
     spans = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, contextmanager
 from email.utils import formatdate
 from pathlib import Path
@@ -19,11 +21,12 @@ from segments import SOURCES
 
 import fasttrace
 from collector import Collector, Raw, Reply, Silent
-from fasttrace.cli import check_collector, check_places, check_process, check_sdks
-from fasttrace.cli.check import guarded
+from fasttrace.cli import check_collector, check_process, check_rings, check_sdks
+from fasttrace.cli.check import advice_for, guarded
 from fasttrace.config import Config
 from fasttrace.core._api import RingShape
 from fasttrace.core._pure import layout
+from fasttrace.exporters.http import judge
 from fasttrace.trace.ring_files import ring_files
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from fasttrace.exporters.spool import Spool
 
 SELF_SIGNED = Path(__file__).resolve().parent.parent / "exporters" / "self_signed.pem"
+RING_NAME = f"1-{'0a' * 16}.ring"
 KEY = "ft-Secret-0123456789abcdef"
 
 
@@ -194,16 +198,16 @@ def test_the_service_of_a_ring_is_read_from_its_header(tmp_path: Path) -> None:
     ):
         page[8 * word : 8 * word + 8] = value.to_bytes(8, sys.byteorder)
     page[layout.RESOURCE_AT : layout.RESOURCE_AT + len(resource)] = resource
-    (tmp_path / "1-00.ring").write_bytes(page)
+    (tmp_path / RING_NAME).write_bytes(page)
     (found,) = ring_files(str(tmp_path))
     assert (found.state, found.pid, found.service, found.waiting) == ("dead", 1, "shop\x1b[2J", 5)
-    (check,) = check_places.other_rings(Config(ring_dir=str(tmp_path)))
+    (check,) = check_rings.other_rings(Config(ring_dir=str(tmp_path)))
     assert "1 shop (5 of 7 spans not sent yet)" in check.found
     for cut in (0, 100, 4096, len(page) - 1):
-        (tmp_path / "1-00.ring").write_bytes(page[:cut])
+        (tmp_path / RING_NAME).write_bytes(page[:cut])
         assert ring_files(str(tmp_path))[0].state == "new"
-        os.utime(tmp_path / "1-00.ring", (1, 1))
-        assert ring_files(str(tmp_path))[0].state == "foreign"
+        os.utime(tmp_path / RING_NAME, (1, 1))
+        assert ring_files(str(tmp_path))[0].state == "unreadable"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
@@ -220,16 +224,118 @@ def test_a_ring_that_somebody_else_keeps_locked_is_told(diagnose: Any, command: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
-def test_files_that_are_no_rings_are_named_and_harm_nothing(diagnose: Any, command: Any) -> None:
+def test_files_of_others_are_left_alone(diagnose: Any, command: Any) -> None:
     command.rings.mkdir(mode=0o700)
-    names = ("notes.txt", "1-00.link", "1-00.pipe", "garbage")
+    names = ("notes.txt", RING_NAME, "1-00.pipe", "garbage")
     (command.rings / "notes.txt").write_text("x")
-    (command.rings / "1-00.link").symlink_to("/etc/passwd")
+    (command.rings / RING_NAME).symlink_to("/etc/passwd")
     os.mkfifo(command.rings / "1-00.pipe")
     (command.rings / "garbage").write_bytes(b"FTTRING1" + os.urandom(8192))
     check = diagnose().one("rings")
-    assert check["status"] == "warn" and "4 files" in check["found"]
+    assert check["status"] == "ok" and "4 files of others" in check["found"]
     assert sorted(os.listdir(command.rings)) == sorted(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_only_what_nobody_can_read_any_more_is_for_removal(diagnose: Any, command: Any) -> None:
+    import fcntl
+
+    command.rings.mkdir(mode=0o700)
+    ring = command.rings / RING_NAME
+    ring.write_bytes(os.urandom(8192))
+    assert diagnose().one("rings")["status"] == "ok"  # being made
+    os.utime(ring, (1, time.time() - 3600))
+    assert diagnose().one("rings")["status"] == "ok"  # of a dead process: recovery sets it aside
+    os.utime(ring, (1, time.time() - 90_000))
+    check = diagnose().one("rings")
+    assert (check["status"], check["advice"]) == ("warn", "remove them")
+    assert str(ring) in check["found"]
+    with open(ring, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "remove" not in diagnose().one("rings")["advice"]
+    newer = layout.MAGIC.to_bytes(8, sys.byteorder) + (layout.VERSION + 1).to_bytes(4, sys.byteorder)
+    ring.write_bytes(newer + bytes(8192))
+    os.utime(ring, (1, 1))
+    check = diagnose().one("rings")
+    assert "of a newer fasttrace" in check["found"] and "remove" not in check["advice"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_rings_that_were_set_aside_have_a_line_of_their_own(diagnose: Any, command: Any) -> None:
+    command.rings.mkdir(mode=0o700)
+    (command.rings / f"{RING_NAME}.corrupt").write_bytes(bytes(100))
+    check = diagnose().one("rings")
+    assert check["status"] == "warn"
+    assert check["found"].startswith("set aside") and f"{RING_NAME}.corrupt" in check["found"]
+    assert "look at them" in check["advice"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_ring_directory_that_is_refused_is_not_scanned(diagnose: Any, command: Any, mode: int) -> None:
+    command.rings.mkdir()
+    command.rings.chmod(mode)
+    (command.rings / RING_NAME).write_bytes(os.urandom(8192))
+    os.utime(command.rings / RING_NAME, (1, 1))
+    found = diagnose()
+    assert found.one("rings")["found"] == "none of other processes"
+    advice = found.one("ring")["advice"]
+    expected = "set FASTTRACE_RING_DIR=" if mode == 0o1777 else f"chmod 700 {command.rings}"
+    assert advice.startswith(expected) and "remove" not in advice
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_a_file_where_the_ring_directory_should_be_is_told(diagnose: Any, command: Any) -> None:
+    command.rings.write_text("mine")
+    assert "a file is in the way" in diagnose().one("ring")["advice"]
+    assert command.rings.read_text() == "mine"
+
+
+# ---- counters
+
+BUSY = """
+import fasttrace, sys, os
+with fasttrace.span("acknowledged"): pass
+fasttrace.flush(30)
+with fasttrace.span("in the ring"): pass
+with fasttrace.span("outer"), fasttrace.span("inner"):
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_the_counters_of_each_live_ring_and_of_the_spool_are_shown(diagnose: Any, command: Any) -> None:
+    with recording(command, BUSY) as first, recording(command, HOLDS) as second:
+        found = {check["counts"].get("pid"): check for check in diagnose().of("counters")}
+        assert set(found) == {first.pid, second.pid, None}
+        assert found[first.pid]["counts"] == {
+            "pid": first.pid,
+            "recorded": 2,
+            "acknowledged": 1,
+            "busy": 0,
+            "content_too_large": 0,
+            "inflight_full": 0,
+            "in_flight": 2,
+        }
+        assert found[first.pid]["found"].startswith(f"{first.pid} shop: 2 recorded, 1 acknowledged, 2 in the air")
+        assert found[second.pid]["counts"]["in_flight"] == 0
+        assert found[None]["counts"] == {"segments": 2, "spans": 2, "rejected_files": 0, "corrupt_files": 0}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ring files there")
+def test_what_a_ring_dropped_is_told_by_reason(diagnose: Any, command: Any) -> None:
+    with recording(command) as process:
+        (ring,) = command.rings.iterdir()
+        with open(ring, "r+b") as file:
+            for word, dropped in ((layout.DROPPED_BUSY, 3), (layout.DROPPED_CONTENT_TOO_LARGE, 4)):
+                file.seek(8 * word)
+                file.write(dropped.to_bytes(8, sys.byteorder))
+            file.seek(8 * layout.DROPPED_INFLIGHT_FULL)
+            file.write((5).to_bytes(8, sys.byteorder))
+        check = next(check for check in diagnose().of("counters") if check["counts"].get("pid") == process.pid)
+    assert "dropped: 3 busy, 4 content too large, 5 in-flight full" in check["found"]
+    assert check["status"] == "warn" and "FASTTRACE_QUEUE_MAX_SIZE" in check["advice"]
 
 
 # ---- state directory and spool
@@ -247,6 +353,76 @@ def test_a_state_directory_that_cannot_be_written_is_a_failure(diagnose: Any, co
     (command.state / "spool").symlink_to(tmp_path / "elsewhere")
     assert "is a link" in diagnose().one("state directory")["found"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free space"),
+        (errno.EROFS, "mounted read-only"),
+        (errno.EACCES, "run as the application's user"),
+        (errno.ENOTDIR, "a file is in the way"),
+        (errno.ELOOP, "a link is in the way"),
+        (errno.EINVAL, "0700"),
+    ],
+)
+def test_each_kind_of_refusal_has_its_advice(number: int, advice: str) -> None:
+    said = advice_for(OSError(number, "?"), "FASTTRACE_STATE_DIR")
+    assert advice in said and said.endswith("set FASTTRACE_STATE_DIR to another place")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links and modes are a matter of POSIX")
+def test_a_spool_that_cannot_be_read_is_told_with_what_to_do(diagnose: Any, command: Any) -> None:
+    command.state.mkdir()
+    (command.state / "spool").write_text("mine")
+    found = diagnose()
+    for name in ("state directory", "spool"):
+        check = found.worst(name)
+        assert check["status"] == "fail" and "a file is in the way" in check["advice"]
+    assert "maintainers" not in found.text
+    assert (command.state / "spool").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root makes files of others")
+def test_a_spool_of_another_user_is_told(diagnose: Any, command: Any) -> None:
+    (command.state / "spool").mkdir(parents=True)
+    os.chown(command.state / "spool", 12345, 12345)
+    found = diagnose()
+    assert "belongs to user 12345" in found.one("state directory")["found"]
+    assert "run as the application's user" in found.worst("spool")["advice"]
+    assert "maintainers" not in found.text
+
+
+# ---- FASTTRACE_FILE
+
+
+def test_a_file_that_can_be_written_is_well_and_stays_as_it_was(diagnose: Any, tmp_path: Path) -> None:
+    target = tmp_path / "made" / "spans.jsonl"
+    settings = {"FASTTRACE_EXPORTER": "file", "FASTTRACE_FILE": str(target)}
+    assert diagnose(**settings).one("file")["status"] == "ok"
+    assert not target.parent.exists()
+    target.parent.mkdir()
+    target.write_text("{}\n")
+    assert diagnose(**settings).one("file")["status"] == "ok"
+    assert (target.read_text(), os.listdir(target.parent)) == ("{}\n", [target.name])
+    assert diagnose().of("file") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are a matter of POSIX")
+def test_a_file_that_cannot_be_written_is_a_failure(diagnose: Any, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "plain")
+    (tmp_path / "folder").mkdir()
+    for path, advice in (
+        ("plain/spans.jsonl", "a file is in the way"),
+        ("link", "a link is in the way"),
+        ("folder", "a directory is in the way"),
+    ):
+        found = diagnose(FASTTRACE_EXPORTER="file", FASTTRACE_FILE=str(tmp_path / path))
+        check = found.one("file")
+        assert (found.code, check["status"]) == (1, "fail")
+        assert advice in check["advice"] and "FASTTRACE_FILE" in check["advice"]
+        assert str(tmp_path / path) in check["found"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and modes are a matter of POSIX")
@@ -290,6 +466,8 @@ def test_a_spool_that_is_nearly_full_is_told(diagnose: Any, fill: Any) -> None:
         (404, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (405, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (307, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
+        (407, {}, "fail", "HTTPS_PROXY"),
+        (410, {}, "fail", "FASTTRACE_COLLECTOR_URL"),
         (500, {}, "fail", "log"),
         (503, {}, "warn", "wait"),
         (400, {}, "warn", "empty"),
@@ -306,6 +484,44 @@ def test_an_answer_is_told_for_what_it_means(
     assert named in check["advice"]
     assert found.code == (expected == "fail")
     assert KEY not in found.text and KEY[:6] not in found.text
+
+
+LOGIN = b"<!DOCTYPE html><html><head><title>Sign in \x1b[2Jto Example</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "like"),
+    [
+        (LOGIN, "text/html; charset=utf-8", "looks like a web page, 'Sign in to Example'"),
+        (b"OK", "text/plain", "it says 'OK' (text/plain)"),
+        (b"[1]", "application/json", "it says '[1]' (application/json)"),
+    ],
+    ids=["html", "text", "json"],
+)
+def test_a_server_that_says_yes_to_everything_is_no_collector(
+    diagnose: Any, collector: Collector, body: bytes, kind: str, like: str
+) -> None:
+    collector.rule = lambda lines: Reply(200, body, (("Content-Type", kind),))
+    found = diagnose(FASTTRACE_COLLECTOR_URL=collector.url)
+    check = found.one("collector")
+    assert (found.code, check["status"]) == (1, "fail")
+    assert like in check["found"]
+    assert "FASTTRACE_COLLECTOR_URL" in check["advice"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"accepted":0}', b'{"accepted":1}', b'{"ok":true}', b"null", b"\xff"])
+def test_a_reply_is_judged_as_the_exporter_judges_it(diagnose: Any, collector: Collector, body: bytes) -> None:
+    collector.rule = lambda lines: Reply(200, body)
+    is_taken = judge(200, [], body, 0).action == "accepted"
+    assert diagnose(FASTTRACE_COLLECTOR_URL=collector.url).one("collector")["status"] == ("ok" if is_taken else "fail")
+
+
+def test_a_proxy_that_wants_a_password_is_told(diagnose: Any, collector: Collector) -> None:
+    collector.rule = lambda lines: Reply(407, b"")
+    settings = {"FASTTRACE_TRUST_ENV": "true", "HTTP_PROXY": f"http://127.0.0.1:{collector.port}", "NO_PROXY": ""}
+    found = diagnose(FASTTRACE_COLLECTOR_URL="http://127.0.0.1:9/api/ingest", **settings).one("collector")
+    assert found["status"] == "fail"
+    assert "user and password in HTTP_PROXY" in found["advice"]
 
 
 def test_no_address_and_one_that_is_refused_are_told_apart(diagnose: Any) -> None:
@@ -339,8 +555,6 @@ def test_a_collector_that_never_answers_does_not_hold_it(diagnose: Any, collecto
 def test_the_clock_is_held_against_the_collectors(
     diagnose: Any, collector: Collector, ahead_s: int, expected: str, direction: str
 ) -> None:
-    import time
-
     def reply(lines: list[bytes]) -> Raw:
         date = formatdate(time.time() + ahead_s, usegmt=True)
         return Raw(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())

@@ -104,6 +104,46 @@ def test_purge_says_what_went_and_leaves_what_is_being_sent(command: Any, fill: 
     assert [name.startswith(claimed.name) for name in files(command)] == [True]
 
 
+ACTIONS = (("list",), ("show",), ("purge", "--yes"), ("export", "--output", "-"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are a matter of POSIX")
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
+def test_a_spool_that_is_a_link_is_refused(command: Any, fill: Any, tmp_path: Path, action: tuple[str, ...]) -> None:
+    fill()
+    before = files(command)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "spool").symlink_to(command.state / "spool")
+    done = command("spool", *action, "--state-dir", str(tmp_path / "linked"))
+    assert done.returncode == 2
+    assert "is a link, which is not followed" in done.stderr and "FASTTRACE_STATE_DIR" in done.stderr
+    assert files(command) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root makes files of others")
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
+def test_the_spool_of_another_user_is_refused(command: Any, fill: Any, action: tuple[str, ...]) -> None:
+    fill()
+    before = files(command)
+    os.chown(command.state / "spool", 12345, 12345)
+    done = command("spool", *action)
+    assert (done.returncode, "call" in done.stdout) == (2, False)
+    assert "belongs to user 12345" in done.stderr and "run as that user" in done.stderr
+    assert files(command) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are a matter of POSIX")
+def test_purge_removes_nothing_through_a_link(command: Any, fill: Any, spool: Spool, tmp_path: Path) -> None:
+    fill(segments=1)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("mine")
+    (Path(spool.path) / "corrupt").symlink_to(tmp_path / "elsewhere")
+    done = command("spool", "purge", "--yes")
+    assert done.returncode == 2 and "is a link" in done.stderr
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "mine"
+    assert len(files(command)) == 1
+
+
 @pytest.mark.parametrize("kind", ["corrupt", "rejected"])
 def test_purge_removes_only_what_is_named(command: Any, fill: Any, spool: Spool, kind: str) -> None:
     fill(segments=1)

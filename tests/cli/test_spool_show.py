@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from segments import batch_of
 
-from fasttrace.cli import terminal
+from fasttrace.cli import spool_export, terminal
+from fasttrace.config import load
 from fasttrace.core import core
+from fasttrace.trace.recovery import Recovery
+from fasttrace.trace.tracer import PROCESSOR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fasttrace.exporters.base import EncodedBatch
     from fasttrace.exporters.spool import Spool
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\x00\r\n\u202eevil"
@@ -73,6 +79,19 @@ def test_no_text_of_a_span_reaches_the_terminal_as_a_command(command: Any, fill:
         assert done.returncode == 0, done.stderr
         assert "red" in done.stdout
         assert [letter for letter in done.stdout if letter != "\n" and not letter.isprintable()] == []
+
+
+MARKUP = "gpt[/b]x [link=https://example.com]here[/link] [red]4[/]"
+
+
+@pytest.mark.parametrize("is_without_rich", [False, True], ids=["rich", "plain"])
+def test_text_that_looks_like_markup_is_text(command: Any, fill: Any, is_without_rich: bool) -> None:
+    fill(1, 1, name=MARKUP, operation=MARKUP, model_id=MARKUP, status=MARKUP, service=MARKUP)
+    for arguments in (("show",), ("list",)):
+        done = command("spool", *arguments, is_without_rich=is_without_rich, FORCE_COLOR="1", COLUMNS="250")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "gpt[/b]x" in done.stdout
+        assert "\x1b]8" not in done.stdout
 
 
 def test_json_on_a_terminal_keeps_its_value_and_loses_its_power() -> None:
@@ -190,6 +209,66 @@ def test_export_replaces_a_file_only_when_forced(command: Any, fill: Any, tmp_pa
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes and links in directories there")
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+def test_export_replaces_nothing_but_files(command: Any, fill: Any, tmp_path: Path, force: tuple[str, ...]) -> None:
+    fill(1, 1)
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(mine)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    for target in ("pipe", "link", "dangling", "folder"):
+        done = command("spool", "export", "--output", str(tmp_path / target), *force)
+        assert done.returncode == 2
+        assert "is no regular file" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (mine.read_text(), (tmp_path / "link").is_symlink()) == ("mine", True)
+    assert "is no regular file" in command("spool", "export", "--output", os.devnull, *force).stderr
+    assert not stat.S_ISREG(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("is_forced", [False, True], ids=["new", "force"])
+def test_export_has_its_name_only_when_it_is_whole(tmp_path: Path, is_forced: bool) -> None:
+    target = tmp_path / "spans.jsonl"
+    before = [target] if is_forced else []
+    if is_forced:
+        target.write_text("mine")
+
+    def lines(error: BaseException | None) -> Iterator[bytes]:
+        yield b"one"
+        assert [path for path in tmp_path.iterdir() if path.name == target.name] == before
+        if error is not None:
+            raise error
+        yield b"two"
+
+    for error in (KeyboardInterrupt(), OSError("no luck")):
+        with pytest.raises(type(error)):
+            spool_export._write_file(str(target), is_forced, lines(error))
+        assert list(tmp_path.iterdir()) == before
+    assert spool_export._write_file(str(target), is_forced, lines(None)) == ""
+    assert (list(tmp_path.iterdir()), target.read_bytes()) == ([target], b"one\ntwo\n")
+
+
+def test_export_takes_no_name_that_was_taken_meanwhile(tmp_path: Path) -> None:
+    target = tmp_path / "spans.jsonl"
+
+    def lines() -> Iterator[bytes]:
+        target.write_text("another's")
+        yield b"one"
+
+    assert "is there already" in spool_export._write_file(str(target), False, lines())
+    assert (list(tmp_path.iterdir()), target.read_text()) == ([target], "another's")
+
+
+def test_export_into_a_directory_that_is_not_there_names_the_file(command: Any, tmp_path: Path) -> None:
+    done = command("spool", "export", "--output", str(tmp_path / "none" / "spans.jsonl"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(tmp_path / "none" / "spans.jsonl") in done.stderr
+
+
 def test_export_says_what_it_could_not_read(command: Any, fill: Any, spool: Spool) -> None:
     fill(2, 1)
     first = sorted(Path(spool.path).iterdir())[0]
@@ -210,7 +289,6 @@ os._exit(9)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
-@pytest.mark.skipif(not hasattr(core, "RecoveredRing"), reason="this core reads no ring of another process")
 def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: Any) -> None:
     fill(1, 1)
     settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
@@ -221,6 +299,50 @@ def test_export_reads_the_rings_of_the_dead_and_leaves_them(command: Any, fill: 
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["call 0", "spooled", "in the ring"]
     assert "1 ring of dead processes among them" in done.stderr
     assert sorted(os.listdir(command.rings)) == before
+
+
+HIDES = """
+import os, fasttrace
+fasttrace.init(redact=lambda field, value: "hidden" if field == "error_message" else None)
+for name in ("kept", "told"):
+    try:
+        with fasttrace.span(name, attributes={"who": "a customer"}): raise ValueError("a secret of the user")
+    except ValueError: pass
+os._exit(9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_export_leaves_out_the_texts_of_a_process_that_had_a_redaction(command: Any) -> None:
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", HIDES], env=settings, check=False, timeout=60)
+    (ring,) = command.rings.iterdir()
+    assert b"a secret of the user" in ring.read_bytes()
+    done = command("spool", "export", "--output", "-", "--from-rings")
+    assert done.returncode == 0, done.stderr
+    spans = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(span["name"], span["status"]) for span in spans] == [("kept", "error"), ("told", "error")]
+    assert not {"error_message", "error_stack", "attributes", "input", "output"} & set().union(*spans)
+    assert "secret" not in done.stdout and "customer" not in done.stdout
+    assert "a redaction of its own" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")
+def test_export_takes_what_is_in_the_spool_and_in_the_ring_once(command: Any, spool: Spool) -> None:
+    settings = command.environment(FASTTRACE_FLUSH_INTERVAL="60")
+    subprocess.run([sys.executable, "-c", DIES], env=settings, check=False, timeout=60)
+    (ring,) = command.rings.iterdir()
+    left = ring.read_bytes()
+    adopted: list[EncodedBatch] = []
+    config = load({}, {"ring_dir": str(command.rings)})[0]
+    recovery = Recovery(core, PROCESSOR.encoder(), config, lambda batch, *_: not adopted.append(batch))
+    while recovery.step():
+        continue
+    spool.write(adopted[0])
+    ring.write_bytes(left)
+    done = command("spool", "export", "--output", "-", "--from-rings")
+    names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+    assert sorted(names) == ["in the ring", "spooled"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no ring files there")

@@ -242,3 +242,29 @@ def test_what_the_system_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatc
     assert (_backing.boot_id(), _backing.process_start(), _backing.file_system_of(1)) == (bytes(16), 0, "")
     monkeypatch.setattr(_backing, "_read_text", lambda path: "not what was expected")
     assert (_backing.boot_id(), _backing.process_start(), _backing.file_system_of(1)) == (bytes(16), 0, "")
+
+
+# ---- which processes live
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system is not asked there")
+def test_a_process_lives_from_its_start_to_its_end_and_not_under_another_start() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        start = _backing.process_start(process.pid)
+        assert _backing.is_alive(process.pid) and _backing.is_alive(process.pid, start)
+        if start:
+            assert not _backing.is_alive(process.pid, start + 1)
+        process.communicate(b"\n")
+    assert not _backing.is_alive(process.pid, start)
+    assert not _backing.is_alive(1 << 40)
+    assert _backing.is_alive(os.getpid(), _backing.process_start())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="nothing tells of the state of a process there")
+def test_a_process_that_nobody_has_asked_for_its_exit_code_is_dead() -> None:
+    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", ""])
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert not _backing.is_alive(pid)
+    finally:
+        os.waitpid(pid, 0)

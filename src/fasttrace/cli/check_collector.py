@@ -1,12 +1,13 @@
 """What `fasttrace doctor` asks of the collector: address, name, connection, key, clock; each step with a deadline.
 
-The question is a batch of no spans, posted by the exporter itself with the key and the certificates that it would use.
-The key is never printed, nor any part of it.
+The question is a batch of no spans, posted by the exporter itself with the key and the certificates that it would use;
+whether the reply is a collector's is for the exporter's own judgement. The key is never printed, nor any part of it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from functools import partial
@@ -19,12 +20,13 @@ from fasttrace.cli.terminal import plain
 from fasttrace.config import VERSION
 from fasttrace.exporters.base import EncodedBatch
 from fasttrace.exporters.environment import UnusableEnvironment, proxy_for
-from fasttrace.exporters.http import HttpExporter
+from fasttrace.exporters.http import HttpExporter, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fasttrace.config import Config
+    from fasttrace.exporters.base import Outcome
     from fasttrace.exporters.environment import Proxy
     from fasttrace.exporters.http import Reply
 
@@ -37,6 +39,8 @@ ELSEWHERE = {
     "spool": "spans stay in the spool",
     "none": "spans are thrown away",
 }
+BY_PROXY = "name the proxy's user and password in HTTP_PROXY or HTTPS_PROXY (http://user:password@proxy:3128)"
+NO_COLLECTOR = "correct FASTTRACE_COLLECTOR_URL; if it is right, see whether a login page or a proxy is in between"
 PROXY_VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
 
 
@@ -147,29 +151,55 @@ def _no_reply(url: str, error: Exception) -> Check:
         return fail("collector", f"{url}: its certificate is not trusted ({reason})", advice)
     if "SSL" in reason.upper() or "TLS" in reason.upper():
         return fail("collector", f"{url} does not speak TLS ({reason})", "correct FASTTRACE_COLLECTOR_URL")
+    if type(error).__name__ == "ProxyError":
+        advice = BY_PROXY if "407" in reason else "look at the proxy, or unset FASTTRACE_TRUST_ENV"
+        return fail("collector", f"the proxy does not lead to {url} ({reason})", advice)
     found = f"{url} gives no whole reply within {STEP_S:g} s ({reason})"
     return fail("collector", found, "look at the collector, and at FASTTRACE_COLLECTOR_URL: does it take HTTP there?")
 
 
 def _judge(config: Config, url: str, reply: Reply) -> Check:
     status = reply.status
-    if 200 <= status < 300:
+    outcome = judge(status, reply.headers, reply.body, NOTHING.span_count)
+    if outcome.action == "accepted":
         return ok("collector", f"{url} takes batches (answered {status})")
     found = f"{url} answered {status} to an empty batch"
+    if 200 <= status < 300:
+        return fail("collector", f"{found}, but not as a collector does: {_likeness(reply)}", NO_COLLECTOR)
     if status in (401, 403):
         what = "it refuses the key in FASTTRACE_API_KEY" if config.api_key else "it wants a key"
         return fail("collector", f"{found}: {what}", "set FASTTRACE_API_KEY to a key of this collector")
+    if status == 407:
+        return fail("collector", f"{found}: a proxy before it wants to know who asks", BY_PROXY)
     if status in (404, 405):
         return fail("collector", f"{found}: nothing takes batches there", "correct the path in FASTTRACE_COLLECTOR_URL")
     if 300 <= status < 400:
         to = plain(_header(reply, b"location") or "elsewhere", 200)
         return fail("collector", f"{found}: it leads to {to}, which is not followed", "set FASTTRACE_COLLECTOR_URL")
+    return _judge_rest(found, status, outcome)
+
+
+def _judge_rest(found: str, status: int, outcome: Outcome) -> Check:
     if status in LATER:
         return warn("collector", f"{found}: not now", "wait; the spool keeps the spans until the collector takes them")
     if status >= 500:
         return fail("collector", f"{found}: it has a fault; the spool keeps the spans", "look at the collector's log")
+    if outcome.action == "pause":
+        return fail("collector", f"{found}: the spool keeps the spans", outcome.advice or NO_COLLECTOR)
     advice = "look at the collector's log: does it only refuse that the batch is empty?"
     return warn("collector", f"{found}: it can be reached, but whether it takes spans is open", advice)
+
+
+def _likeness(reply: Reply) -> str:
+    """What the body of a reply looks like."""
+    kind = plain(_header(reply, b"content-type") or "", 60)
+    start = reply.body.lstrip()[:1]
+    if start == b"<" or "html" in kind:
+        title = re.search(rb"<title[^>]*>([^<]*)", reply.body, re.IGNORECASE)
+        named = plain(title[1].decode(errors="replace").strip(), 60) if title else ""
+        return f"it looks like a web page{f', {named!r}' if named else ''}"
+    beginning = plain(reply.body[:60].decode(errors="replace"), 60)
+    return f"it says {beginning!r}{f' ({kind})' if kind else ''}"
 
 
 def _skew(reply: Reply, began_s: float, ended_s: float) -> Iterator[Check]:

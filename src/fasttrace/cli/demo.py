@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import fasttrace
+from fasttrace.cli import terminal
 from fasttrace.core._backing import SHARED_MEMORY
 
 from .loopback import KEY, Collector, Provider
@@ -147,8 +148,10 @@ class Demo:
             self._print_facts(figures)
 
     def _print_facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        from rich.text import Text
+
         for name, text in facts:
-            self.console.print(f"[bold]{name:<10}[/]", text)
+            self.console.print(Text(f"{name:<10}", style="bold"), Text(terminal.plain(text)))
 
     def _places(self) -> Iterator[tuple[str, str]]:
         """Where the data lies."""
@@ -168,7 +171,7 @@ class Demo:
         if not problems:
             self.console.print(f"[green]each of the {calls} calls gave one span, with the tokens of its own reply[/]")
         for problem in problems:
-            self.console.print(problem, style="red", markup=False)
+            self.console.print(terminal.plain(problem), style="red", markup=False)
 
 
 class _Calls(threading.Thread):

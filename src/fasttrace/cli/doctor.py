@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from fasttrace import config
-from fasttrace.cli import check_collector, check_places, check_process, terminal
+from fasttrace.cli import check_collector, check_places, check_process, check_rings, terminal
 from fasttrace.cli.check import guarded
 from fasttrace.cli.check_sdks import SDKS, Questions
 
@@ -58,10 +58,12 @@ def checks(loaded: Config, problems: Sequence[str], sdks: Sequence[Sdk]) -> Iter
             "packages": partial(check_process.packages, loaded.compression),
             "clock": check_process.clock,
             "thread": check_process.thread,
-            "ring": partial(check_places.ring, loaded),
-            "rings": partial(check_places.other_rings, loaded),
+            "ring": partial(check_rings.ring, loaded),
+            "rings": partial(check_rings.other_rings, loaded),
             "state directory": partial(check_places.state_directory, loaded),
             "spool": partial(check_places.spool, loaded),
+            "file": partial(check_places.file, loaded),
+            "counters": partial(check_rings.counters, loaded),
             "collector": partial(check_collector.collector, loaded),
             "sdk": partial(questions.checks, loaded),
         }
@@ -86,5 +88,9 @@ def report(found: Sequence[Check]) -> dict[str, object]:
     return {
         "fasttrace": config.VERSION,
         "ok": all(check.status != "fail" for check in found),
-        "checks": [check._asdict() for check in found],
+        "checks": [_without_none(check._asdict()) for check in found],
     }
+
+
+def _without_none(members: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,4 +1,8 @@
-"""Spans as a table on the terminal: a tree by parent, with tokens, cost, latency and status, and a line of totals."""
+"""Spans as a table on the terminal: a tree by parent, with tokens, cost, latency and status, and a line of totals.
+
+What spans say is text, whatever it looks like: never markup (which could colour, link, or fail), never a command of the
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from fasttrace.cli.terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,13 +85,19 @@ def spans_table(
         table.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
     rows = [(_label(depth, span), *(column.cell(span) for column in columns)) for depth, span in as_tree(spans)]
     for row in rows if rows_max is None else rows[-rows_max:]:
-        table.add_row(*row)
+        table.add_row(*map(literal, row))
     table.add_section()
     total = totals(spans)
     table.add_row(
         Text(f"{total.spans} spans, {total.calls} calls", style="bold"), *(column.total(total) for column in columns)
     )
     return table
+
+
+def literal(cell: Cell) -> Text:
+    """What is shown letter by letter."""
+    text, style = (cell.plain, cell.style) if isinstance(cell, Text) else (cell, "")
+    return Text(plain(text), style=style)
 
 
 def as_tree(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:

@@ -94,10 +94,32 @@ def boot_id() -> bytes:
 
 def process_start(pid: int | str = "self") -> int:
     """Start time of a process in clock ticks since boot (a pid alone may have been used again); 0 where unknown."""
+    fields = _process_fields(pid)
+    return int(fields[19]) if len(fields) > 19 and fields[19].isdecimal() else 0
+
+
+def is_alive(pid: int, start: int | None = None) -> bool:
+    """Whether a process runs, and is the one that began at `start` (None or 0: unknown), not a later one of its number.
+    One that is dead and that nobody has asked for its exit code yet does not. True where the system cannot be asked."""
+    if sys.platform == "win32":
+        return True
     try:
-        return int(_read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's, so it is there
+    if _process_fields(pid)[:1] in (["Z"], ["X"]):
+        return False
+    return not start or process_start(pid) in (start, 0)
+
+
+def _process_fields(pid: int | str) -> list[str]:
+    """What /proc says of a process, from its state on; empty where it says nothing."""
+    try:
+        return _read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _read_text(path: str) -> str:

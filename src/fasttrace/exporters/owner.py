@@ -8,10 +8,9 @@ moment (0), the pid has to do. A claim that was not touched for a quarter of an 
 from __future__ import annotations
 
 import os
-import sys
 import time
 
-from fasttrace.core._backing import process_start
+from fasttrace.core._backing import is_alive, process_start
 
 CLAIM_MAX_AGE_S = 900.0
 
@@ -35,25 +34,4 @@ def is_abandoned(path: str, pid: int, start: int | None) -> bool:
         return False
     if pid == os.getpid():
         return f"{pid}-{start}" != this_process()
-    return sys.platform != "win32" and not _is_alive(pid, start)
-
-
-def _is_alive(pid: int, start: int | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # a process of another user
-        return not start or process_start(pid) in (start, 0)
-    if start and process_start(pid) not in (start, 0):
-        return False
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Dead, though nobody has asked for its exit code yet."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(") ")[2][:1] in ("Z", "X")
-    except OSError:
-        return False
+    return not is_alive(pid, start)

@@ -2,7 +2,8 @@
 
 Processes write, claim, send and remove segments while this reads. Nothing is claimed, renamed or removed here: a name
 that is gone a moment later is a segment that was sent, one that reads differently is one that was claimed, and what is
-still being written has no name yet. Segments are read whole or not at all, and never through a link.
+still being written has no name yet. Segments are read whole or not at all, and never through a link; a directory that
+is one, or another user's, is refused, as it is by whoever writes (directory.py).
 
 For commands, on any thread. Names and their meaning are those of spool.py.
 """
@@ -10,6 +11,7 @@ For commands, on any thread. Names and their meaning are those of spool.py.
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -162,8 +164,19 @@ def _waiting(entry: os.DirEntry[str], match: Match[str], claim: Match[str] | Non
     return Waiting(*known, pid, not is_abandoned(entry.path, pid, start))
 
 
+def check_own(directory: str) -> None:
+    """PermissionError for a directory in which no process of this user would put spans."""
+    found = os.lstat(directory)
+    if stat.S_ISLNK(found.st_mode):
+        raise PermissionError(f"{directory} is a link, which is not followed; set FASTTRACE_STATE_DIR")
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        whose = f"belongs to user {found.st_uid}, this is user {os.geteuid()}"
+        raise PermissionError(f"{directory} {whose}; run as that user, or set FASTTRACE_STATE_DIR")
+
+
 def _regular_files(directory: str) -> Iterator[os.DirEntry[str]]:
     try:
+        check_own(directory)
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):

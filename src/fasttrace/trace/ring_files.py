@@ -1,8 +1,10 @@
 """Ring files as somebody who only looks sees them: whose they are, whether that process lives, what waits in them.
 
-For commands. A file is opened for reading, its header page is read once, and nothing of it is changed. Whether its
-owner lives is asked of the lock that the owner holds, by trying a shared one for a moment; a file that its owner may
-still be locking is left alone. What a header says is taken for granted only within bounds: it may be damaged.
+For commands. Only directories that hold rings are looked at: those of this user alone. A file that is named like a ring
+is opened for reading, its header page and the states of its calls in the air are read once, and nothing of it is
+changed. Whether its owner lives is asked of the lock that the owner holds, by trying a shared one for a moment; a file
+that its owner may still be locking is left alone. What a header says is taken for granted only within bounds: it may be
+damaged.
 """
 
 from __future__ import annotations
@@ -15,21 +17,37 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fasttrace.core import _backing
+from fasttrace.core._orphans import ASIDE, MAKING, NAME
 from fasttrace.core._pure import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     # live: its owner holds it. dead: nobody does. held: somebody does, but its owner is not to be seen. new: being
-    # made. unused: was never made to its end. foreign: not a ring.
-    State = Literal["live", "dead", "held", "new", "unused", "foreign"]
+    # made. unused: was never made to its end. newer: of a version that is not read here. unreadable: named like a ring,
+    # held by nobody, and none. aside: recovery could not read it. foreign: not named like a ring, and not looked into.
+    State = Literal["live", "dead", "held", "new", "unused", "newer", "unreadable", "aside", "foreign"]
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 MAKING_MAX_S = 60.0
 
 
+class RingCounts(NamedTuple):
+    """What a header counts. recorded, acknowledged: spans so far. busy: spans dropped, the ring being full.
+    content_too_large: spans whose content was dropped. inflight_full: calls that found no place in the in-flight table.
+    in_flight: calls that are in the air."""
+
+    recorded: int = 0
+    acknowledged: int = 0
+    busy: int = 0
+    content_too_large: int = 0
+    inflight_full: int = 0
+    in_flight: int = 0
+
+
 class RingFile(NamedTuple):
-    """One file of a ring directory. recorded: spans so far; waiting: those that nobody has acknowledged yet."""
+    """One file of a ring directory. waiting: spans that nobody has acknowledged yet. changed_s: when it was written
+    last, as far as the system notes it; a mapped file may be younger."""
 
     path: str
     size: int
@@ -37,8 +55,13 @@ class RingFile(NamedTuple):
     pid: int = 0
     writer: str = ""
     service: str = ""
-    recorded: int = 0
+    counts: RingCounts = RingCounts()
     waiting: int = 0
+    changed_s: float = 0.0
+
+    @property
+    def recorded(self) -> int:
+        return self.counts.recorded
 
 
 class _Header(NamedTuple):
@@ -46,17 +69,28 @@ class _Header(NamedTuple):
     process_start: int
     writer: str
     service: str
-    recorded: int
+    counts: RingCounts
     waiting: int
     is_ready: bool
+    inflight_at: int
+    inflight: int
 
 
 def directories(ring_dir: str | None) -> list[str]:
-    """Where rings of this configuration may lie, as far as that exists; FASTTRACE_RING_DIR keeps them apart."""
+    """Where rings of this configuration may lie, as far as that exists and is this user's alone; FASTTRACE_RING_DIR
+    keeps them apart."""
     if sys.platform == "win32":
         return []
     found = [place.directory for place in _backing.places(ring_dir)]
-    return [path for path in (found[:1] if ring_dir else found) if os.path.isdir(path)]
+    return [path for path in (found[:1] if ring_dir else found) if _is_own(path)]
+
+
+def _is_own(directory: str) -> bool:
+    try:
+        os.close(_backing.open_own_directory(directory))
+    except OSError:
+        return False
+    return True
 
 
 def ring_files(ring_dir: str | None) -> list[RingFile]:
@@ -73,36 +107,62 @@ def _files_in(directory: str) -> Iterator[RingFile]:
         for entry in entries:
             if not entry.name.startswith(f"{os.getpid()}-"):
                 with suppress(FileNotFoundError):
-                    yield _ring_file(entry.path)
+                    yield _ring_file(entry)
 
 
-def _ring_file(path: str) -> RingFile:
+def _ring_file(entry: os.DirEntry[str]) -> RingFile:
+    found = entry.stat(follow_symlinks=False)
+    file = RingFile(entry.path, found.st_size, "foreign", changed_s=found.st_mtime)
+    ring_name = entry.name.removesuffix(ASIDE)
+    is_unfinished = bool(MAKING.fullmatch(entry.name))
+    if not stat.S_ISREG(found.st_mode) or not (NAME.fullmatch(ring_name) or is_unfinished):
+        return file
+    if ring_name != entry.name:
+        return file._replace(state="aside")
+    if is_unfinished:
+        return file._replace(state="new" if _is_young(file) else "unused")
+    return _opened(file)
+
+
+def _is_young(file: RingFile) -> bool:
+    return time.time() - file.changed_s < MAKING_MAX_S
+
+
+def _opened(file: RingFile) -> RingFile:
     try:
-        fd = os.open(path, OPEN_FLAGS)
+        fd = os.open(file.path, OPEN_FLAGS)
     except FileNotFoundError:
         raise
-    except OSError:  # a link, or not ours to read
-        return RingFile(path, 0, "foreign")
+    except OSError:  # not ours to read, and so not ours to ask for its lock
+        pid = _pid_in(file.path)
+        return file._replace(state="held" if _backing.is_alive(pid) else "unreadable", pid=pid)
     try:
-        return _opened(path, fd)
+        return _read(file, fd)
     finally:
         os.close(fd)
 
 
-def _opened(path: str, fd: int) -> RingFile:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        return RingFile(path, 0, "foreign")
-    header = _header(os.pread(fd, layout.HEADER_BYTES, 0), status.st_size)
-    is_young = time.time() - status.st_mtime < MAKING_MAX_S
-    if ".ring" in os.path.basename(path) and is_young and (header is None or not header.is_ready):
-        return RingFile(path, status.st_size, "new")
+def _read(file: RingFile, fd: int) -> RingFile:
+    page = os.pread(fd, layout.HEADER_BYTES, 0)
+    if _is_newer(page):
+        return file._replace(state="newer", pid=_pid_in(file.path))
+    header = _header(page, file.size)
+    if _is_young(file) and (header is None or not header.is_ready):
+        return file._replace(state="new")
     if header is None:
-        return RingFile(path, status.st_size, "foreign")
+        return file._replace(state="unreadable" if _is_free(fd) else "held", pid=_pid_in(file.path))
+    counts = header.counts._replace(in_flight=_in_flight(fd, header))
     state = _state(fd, header) if header.is_ready else "unused"
-    return RingFile(
-        path, status.st_size, state, header.pid, header.writer, header.service, header.recorded, header.waiting
-    )
+    known = file._replace(pid=header.pid, writer=header.writer, service=header.service, waiting=header.waiting)
+    return known._replace(state=state, counts=counts)
+
+
+def _pid_in(path: str) -> int:
+    return int(os.path.basename(path).partition("-")[0])
+
+
+def _is_newer(page: bytes) -> bool:
+    return _word(page, 0) == layout.MAGIC and int.from_bytes(page[8:12], sys.byteorder) > layout.VERSION
 
 
 def _header(page: bytes, file_bytes: int) -> _Header | None:
@@ -112,11 +172,36 @@ def _header(page: bytes, file_bytes: int) -> _Header | None:
     magic, version, _, region_bytes, *numbers, _boot, writer, pid, start, _ = layout.HEADER.unpack_from(page)
     if magic != layout.MAGIC or version != layout.VERSION or not 0 < region_bytes <= file_bytes:
         return None
-    slots = min(numbers[5], layout.SLOTS_MAX)
-    recorded = (_word(page, layout.HEAD) - numbers[8]) & layout.MASK64
+    inflight_at, inflight, slots, first_ticket = numbers[2], numbers[3], numbers[5], numbers[8]
     waiting = (_word(page, layout.HEAD) - _word(page, layout.ACKED)) & layout.MASK64
-    is_ready = bool(_word(page, layout.READY))
-    return _Header(min(pid, 1 << 31), start, writer.hex(), _service(page), recorded, min(waiting, slots), is_ready)
+    return _Header(
+        pid=min(pid, 1 << 31),
+        process_start=start,
+        writer=writer.hex(),
+        service=_service(page),
+        counts=_counts(page, first_ticket),
+        waiting=min(waiting, slots, layout.SLOTS_MAX),
+        is_ready=bool(_word(page, layout.READY)),
+        inflight_at=min(inflight_at, file_bytes),
+        inflight=min(inflight, layout.INFLIGHT_MAX),
+    )
+
+
+def _counts(page: bytes, first_ticket: int) -> RingCounts:
+    return RingCounts(
+        recorded=(_word(page, layout.HEAD) - first_ticket) & layout.MASK64,
+        acknowledged=(_word(page, layout.ACKED) - first_ticket) & layout.MASK64,
+        busy=_word(page, layout.DROPPED_BUSY),
+        content_too_large=_word(page, layout.DROPPED_CONTENT_TOO_LARGE),
+        inflight_full=_word(page, layout.DROPPED_INFLIGHT_FULL),
+    )
+
+
+def _in_flight(fd: int, header: _Header) -> int:
+    """Places of the in-flight table that are taken: those of an odd state. Not one moment's: calls come and go."""
+    table = os.pread(fd, header.inflight * layout.INFLIGHT_SLOT_BYTES, header.inflight_at)
+    low = 0 if sys.byteorder == "little" else 7
+    return sum(state & 1 for state in table[low :: layout.INFLIGHT_SLOT_BYTES])
 
 
 def _word(page: bytes, index: int) -> int:
@@ -138,22 +223,7 @@ def _service(page: bytes) -> str:
 def _state(fd: int, header: _Header) -> State:
     if _is_free(fd):
         return "dead"
-    return "live" if _is_alive(header.pid, header.process_start) else "held"
-
-
-def _is_alive(pid: int, start: int = 0) -> bool:
-    """Whether a process is there, and is the one that began at `start` (0: unknown), not a later one of its number.
-    True where the system cannot be asked."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # somebody else's, so it is there
-    present = _backing.process_start(pid)
-    return not start or not present or present == start
+    return "live" if _backing.is_alive(header.pid, header.process_start) else "held"
 
 
 def _is_free(fd: int) -> bool:
