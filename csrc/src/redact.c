@@ -27,6 +27,12 @@ static const set bearer_token = {DIGITS | LOW('.') | LOW('+') | LOW('/') | LOW('
 static const set not_in_user = {SPACES | LOW('/') | LOW(':') | LOW('"') | LOW('\''), HIGH('@')};
 static const set not_in_password = {SPACES | LOW('/') | LOW('"') | LOW('\''), HIGH('@')};
 static const set quotes = {LOW('"') | LOW('\''), HIGH('\\')};
+static const set hexadecimal = {DIGITS, HIGH('A') | HIGH('B') | HIGH('C') | HIGH('D') | HIGH('E') | HIGH('F') |
+                                            HIGH('a') | HIGH('b') | HIGH('c') | HIGH('d') | HIGH('e') | HIGH('f')};
+static const set escaped = {LOW('0'), HIGH('a') | HIGH('b') | HIGH('e') | HIGH('f') | HIGH('n') | HIGH('r') | HIGH('t') |
+                                          HIGH('v')}; /* behind a backslash */
+static const set colour_ends = {0, HIGH('m') | HIGH('K')};
+static const set colours = {DIGITS | LOW(';'), 0};
 static const set assignment = {LOW(':') | LOW('='), 0};
 
 static inline bool is_in(set among, uint32_t character) {
@@ -42,6 +48,7 @@ typedef struct {
     size_t least;
 } run_rule;
 
+enum { COLOUR_MAX = 16 };
 enum { LETTERS_MAX = 64, KEY_LEAST = 8, HEADING_MAX = 32, BEARERS_MAX = 4, BEARER_LEAST = 4, JWT_LEAST = 4 };
 
 static const run_rule key_rule = {{DIGITS | LOW('-') | LOW('*') | LOW('.'), UPPER | LOWER | HIGH('_')},

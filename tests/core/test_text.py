@@ -234,6 +234,32 @@ def test_secrets_are_redacted(text: str, redacted: str) -> None:
     assert redact(text) == redacted
 
 
+# What may stand before a key and is no word: escapes of JSON and of `repr`, of URLs, of terminals.
+ESCAPES = (
+    *(r"\n", r"\t", r"\r", r"\b", r"\f", r"\v", r"\u0020", r"\u001b[31m", r"\x1b[0m", r"\033[1;31m", r"\xa0", r"\\n"),
+    *("%3D", "%20", "%3d", "%0A", "%253D", "\x1b[31m", "\x1b[m", "\x1b[38;2;255;255;255m", "\x1b[K", "[0m", "&amp;"),
+)
+NO_ESCAPES = ("n", r"\na", r"\q", "%3", "%3G", "3D", "u0020", r"\u002", "[31", "31m", "[" + "1" * 17 + "m", "é\\na")
+ALONE = ("sk-proj-abc123DEF456ghi7", "gsk_abcdefgh12345678", GOOGLE_KEY, AWS_KEY, JWT, "hf_" + "aB3" * 11)
+
+
+@pytest.mark.parametrize("key", ALONE)
+def test_a_key_behind_an_escape_is_redacted(key: str) -> None:
+    for escape in ESCAPES:
+        assert redact(f"{escape}{key} end") == f"{escape}[redacted] end", escape
+        assert redact(f"a{escape}{key}") == f"a{escape}[redacted]", escape
+    for before in NO_ESCAPES:
+        assert redact(f"{before}{key}").startswith(f"{before}{key[:20]}"), before
+
+
+@pytest.mark.parametrize("key", ALONE)
+def test_a_key_in_json_and_in_a_repr_is_redacted(key: str) -> None:
+    for before in "\n\t\r\b\f\x1b\x7f é":
+        text = f"first{before}{key}"
+        for told in (json.dumps(text), json.dumps(json.dumps(text)), repr(text), repr(text.encode()), ascii(text)):
+            assert key not in redact(told), told
+
+
 @pytest.mark.parametrize(
     "text",
     [

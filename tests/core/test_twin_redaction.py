@@ -31,6 +31,8 @@ HEADINGS = ("PRIVATE KEY-----", "RSA PRIVATE KEY-----", "A" * 32 + "PRIVATE KEY-
 ENDS = ("-----END ", "-----END PRIVATE KEY-----", "-----END EC PRIVATE KEY-----", "-----", "PRIVATE KEY")
 SEPARATORS = ("=", ":", " = ", '": "', "': '", '\\": \\"', "     =", "=    ", "=     ", '"""=', "==", "=: ")
 EDGES = tuple(" \t\n\r\f\v/@:\"'\\.,;&?#=_-*~+%<>[]\x1c\x85\xa0\0") + ("é", "ſ", "K", "İ", "語", "😀", "\ud800")
+ESCAPES = (r"\n", r"\0", r"\q", r"\u0020", r"\u002g", r"\x1b", "%3D", "%3g", "%253D", "%2520", "\x1b[m", "\x1b[31m", "[1;3K")
+ESCAPES += ("[" + "1" * 16 + "m", "[" + "1" * 17 + "m", r"\u001b[0m", "[x1m", "m", "K", "\\", "%", "%2", "n", "b")
 CLASSES = ("abc", "XYZ", "0123456789", "AZaz09", "A-_z", "a*b", "+/=", "a.b", "~%")
 
 
@@ -58,6 +60,7 @@ pieces = st.one_of(
     runs,
     runs,
     st.sampled_from(EDGES),
+    st.sampled_from(ESCAPES),
     st.sampled_from(HEADINGS),
     st.sampled_from(ENDS),
     st.sampled_from(SEPARATORS),
@@ -67,7 +70,7 @@ pieces = st.one_of(
 texts = st.lists(pieces, max_size=12).map("".join)
 secret_like = st.builds(
     lambda before, marker, separator, run, after: before + marker + separator + run + after,
-    st.sampled_from(("", *EDGES, "a", "7", "-", "_")),
+    st.one_of(st.sampled_from(("", *EDGES, "a", "7", "-", "_")), st.sampled_from(ESCAPES)),
     markers,
     st.sampled_from(("", "", *SEPARATORS, *HEADINGS)),
     runs,

@@ -18,6 +18,17 @@ static const redact_case cases[] = {
     {"key sk-abcdef1", 0, 0, 0}, /* seven characters */
     {"risk-abcdefg1", 0, 0, 0},
     {"sk-abcdefgh", 0, 0, 0}, /* words */
+    {"\\nsk-abcdefg1", 2, 2, 13},
+    {"nsk-abcdefg1", 0, 0, 0},
+    {"\\qsk-abcdefg1", 0, 0, 0},
+    {"%3Dsk-abcdefg1", 3, 3, 14},
+    {"%253Dsk-abcdefg1", 5, 5, 16},
+    {"\\u0020sk-abcdefg1", 6, 6, 17},
+    {"\\x1bsk-abcdefg1", 4, 4, 15},
+    {"\033[1;31msk-abcdefg1", 7, 7, 18},
+    {"[msk-abcdefg1", 2, 2, 13},
+    {"msk-abcdefg1", 0, 0, 0},
+    {"[11111111111111111msk-abcdefg1", 0, 0, 0},
     {"sk-1234****wxyz.", 0, 0, 16},
     {"sk_live_12345678", 0, 0, 16},
     {"sk_lives_12345678", 0, 0, 0},
@@ -117,7 +128,7 @@ static void test_hostile_texts_are_linear(void) {
         "Bearer a.", "BEARER ",    "Basic ",      "basic a",       "://",          "://a",
         "://a:",     "://a:a",     "api_key=",    "api_key='",     "?key=",        "?key=a",
         "&key=a.",   ";base64,",   ";base64,a",   "api_key      ", "github_pat_ ", "-----BEGIN PRIVATE KEY----- -----END ",
-        "eyJ",       "AIza",       ".xoxb-",      "://:",          " ghp_",        "-----BEGIN AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "[1111111111111111msk-", "%25aask-", "\\u00aask-", "eyJ",       "AIza",       ".xoxb-",      "://:",          " ghp_",        "-----BEGIN AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     };
     enum { LENGTH = 100000 };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

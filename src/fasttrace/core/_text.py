@@ -249,6 +249,11 @@ def folded(key: object) -> str:
 # one length; a group is what must not be shown where that is not all. No beginning is read over twice: what follows
 # stops before the next one, or is of a bounded length.
 _NO_WORD = "A-Za-z0-9_-"  # `risk-averse` has no key
+# Letters and digits before a beginning that are none of a word: the end of an escape (JSON within a string, a `repr`,
+# percent-encoding, once or twice) or of a terminal's colour. By their length, for a look-behind has but one.
+_COLOUR_MAX = 16
+_ESCAPED = {2: r"\\[abefnrtv0]", 3: "%[0-9A-Fa-f]{2}", 4: r"\\x[0-9A-Fa-f]{2}", 5: "%25[0-9A-Fa-f]{2}"}
+_ESCAPED[6] = r"\\u[0-9A-Fa-f]{4}"
 _KEY = r"(?=[A-Za-z_\-.]{0,64}[0-9*])[A-Za-z0-9_\-*.]{8,}"
 _VALUE = r"((?=[A-Za-z_\-.~+/=%]{0,64}[0-9*])[A-Za-z0-9_\-.~+/=%*]{8,})"
 _OF_PAIR = rf"""["'\\]{{0,2}}\s{{0,4}}[:=]\s{{0,4}}["'\\]{{0,2}}{_VALUE}"""
@@ -309,12 +314,18 @@ def _compile_secrets() -> Pattern[str]:
     import re
 
     return re.compile(
-        "|".join(
-            begins + (f"(?<![{not_before}]{begins})" if not_before else "") + rest
-            for begins, not_before, rest, _ in _SECRETS
-        ),
+        "|".join(begins + _stands_alone(begins, not_before) + rest for begins, not_before, rest, _ in _SECRETS),
         re.ASCII,
     )
+
+
+def _stands_alone(begins: str, not_before: str) -> str:
+    """Behind the beginning: what is not before it, or is an escape's."""
+    if not not_before:
+        return ""
+    colours = {count + 2: rf"\[[0-9;]{{{count}}}[mK]" for count in range(_COLOUR_MAX + 1)}
+    escapes = (f"(?<=(?:{_ESCAPED.get(size, colour)}|{colour}){begins})" for size, colour in colours.items())
+    return f"(?:(?<![{not_before}]{begins})|{'|'.join(escapes)})"
 
 
 def redact_by_expression(text: str) -> tuple[str, int, int]:
