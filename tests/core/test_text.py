@@ -514,6 +514,10 @@ from fasttrace.core._text import SECRET_PARTS
 redact = core.redact
 parts = ["-----BEGIN PRIVATE KE", "-----BEGIN PRIVATE KEY-----END ", ".sk-a", ".gsk_.", " AIzaA", ".AKIAA", ".eyJaaaa."]
 parts += ["eyJaaaa.a", "Bearer a.", "Bearer ", "://a", "://a:a", "://a:", " ghp_", "-", " A", "api_key=", "?key=a"]
+parts += ["sk-a-a-", "sk-aaaaaaaaaaaaaaaa-", "xai-a", "Bearer%20", "Bearer\\t a", "Basic aaaa1", "Basic " + "a" * 5000]
+parts += ["access_token=", "access_token=a", "_secret='a", "-key", "rization: Bearer a", "rization: ", "API key: a1"]
+parts += ["x://a:b", "x://a:b@", "x://a@", "http://a:b?", "x://1:1,", "[1;1;1;1;1msk-a", "%25", "\\u0000sk-a", "[1111m"]
+parts += ["x://a:" + "@b" * 5000 + " ", "x://a:" + "a" * 127 + "/", "Secret=a", "accessToken=a"]
 parts += ["api_key", "-----BEGIN ", "sk-", "basic a", "-----END ", "-----BEGIN PRIVATE KEY----- -----END A"]
 for part in parts:
     redact(part * (1_000_000 // len(part)))
