@@ -22,11 +22,31 @@ static const set spaces = {SPACES, 0};
 static const set alphanumeric = {DIGITS, UPPER | LOWER};
 static const set word = {DIGITS | LOW('-'), UPPER | LOWER | HIGH('_')}; /* may not stand before most markers */
 static const set heading = {LOW(' '), UPPER};
+static const set lower = {0, LOWER};
+static const set lower_or_line = {0, LOWER | HIGH('_')};
+static const set upper_or_digit = {DIGITS, UPPER};
+static const set piece = {DIGITS, UPPER | LOWER | HIGH('_')};
+static const set masked_piece = {DIGITS | LOW('*'), UPPER | LOWER | HIGH('_')};
+static const set between_pieces = {LOW('-') | LOW('.'), 0};
+static const set blank = {LOW(' ') | LOW('\t'), 0};
+static const set base64 = {DIGITS | LOW('+') | LOW('/'), UPPER | LOWER};
+static const set padding = {LOW('='), 0};
 static const set bearer_token = {DIGITS | LOW('.') | LOW('+') | LOW('/') | LOW('=') | LOW('*') | LOW('-'),
                                  UPPER | LOWER | HIGH('_') | HIGH('~')};
-static const set not_in_user = {SPACES | LOW('/') | LOW(':') | LOW('"') | LOW('\''), HIGH('@')};
+static const set not_in_user = {SPACES | LOW('/') | LOW(':') | LOW('"') | LOW('\'') | LOW('?') | LOW('#'),
+                                HIGH('@') | HIGH('[')};
+static const set not_in_authority = {SPACES | LOW('/') | LOW('"') | LOW('\'') | LOW('?') | LOW('#'), 0};
 static const set not_in_password = {SPACES | LOW('/') | LOW('"') | LOW('\''), HIGH('@')};
+static const set not_with_slash = {SPACES | LOW('"') | LOW('\'') | LOW('<') | LOW('>'), HIGH('@') | HIGH('{') | HIGH('}')};
+static const set digits = {DIGITS, 0};
+static const set behind_port = {LOW('/') | LOW('?') | LOW('#') | LOW(',') | LOW(')') | LOW('>'), HIGH('\\') | HIGH(']')};
 static const set quotes = {LOW('"') | LOW('\''), HIGH('\\')};
+static const set hexadecimal = {DIGITS, HIGH('A') | HIGH('B') | HIGH('C') | HIGH('D') | HIGH('E') | HIGH('F') |
+                                            HIGH('a') | HIGH('b') | HIGH('c') | HIGH('d') | HIGH('e') | HIGH('f')};
+static const set escaped = {LOW('0'), HIGH('a') | HIGH('b') | HIGH('e') | HIGH('f') | HIGH('n') | HIGH('r') | HIGH('t') |
+                                          HIGH('v')}; /* behind a backslash */
+static const set colour_ends = {0, HIGH('m') | HIGH('K')};
+static const set colours = {DIGITS | LOW(';'), 0};
 static const set assignment = {LOW(':') | LOW('='), 0};
 
 static inline bool is_in(set among, uint32_t character) {
@@ -35,37 +55,68 @@ static inline bool is_in(set among, uint32_t character) {
 
 /* ---- what follows a marker ---- */
 
-/* At least `least` of these characters. Where `proof` is not empty: one of it behind at most 64 `letters`, for words
- * are not secrets. */
+/* At least `least` of these characters. Where `times` is not 0: so many of the `proof`, each behind at most `within`
+ * letters, for words are not secrets. */
 typedef struct {
     set characters, letters, proof;
-    size_t least;
+    size_t within, times, least;
 } run_rule;
 
-enum { LETTERS_MAX = 64, KEY_LEAST = 8, HEADING_MAX = 32, BEARERS_MAX = 4, BEARER_LEAST = 4, JWT_LEAST = 4 };
+enum { COLOUR_MAX = 16, LETTERS_MAX = 64, PIECES_MAX = 8, PIECE_LEAST = 6, LONG_PIECE = 16, HEADING_MAX = 32, BEARERS_MAX = 4 };
+enum { HEADER_LEAST = 4, PADDED_LEAST = 6, JWT_LEAST = 4, BLANKS_MAX = 8, PORT_MAX = 5, PASSWORD_MAX = 128 };
 
-static const run_rule key_rule = {{DIGITS | LOW('-') | LOW('*') | LOW('.'), UPPER | LOWER | HIGH('_')},
-                                  {LOW('-') | LOW('.'), UPPER | LOWER | HIGH('_')},
-                                  {DIGITS | LOW('*'), 0},
-                                  KEY_LEAST};
-static const run_rule value_rule = {
-    {DIGITS | LOW('-') | LOW('.') | LOW('+') | LOW('/') | LOW('=') | LOW('%') | LOW('*'),
-     UPPER | LOWER | HIGH('_') | HIGH('~')},
-    {LOW('-') | LOW('.') | LOW('+') | LOW('/') | LOW('=') | LOW('%'), UPPER | LOWER | HIGH('_') | HIGH('~')},
-    {DIGITS | LOW('*'), 0},
-    KEY_LEAST};
-static const run_rule basic_rule = {{DIGITS | LOW('+') | LOW('/') | LOW('='), UPPER | LOWER},
-                                    {LOW('+') | LOW('/'), UPPER | LOWER},
-                                    {DIGITS | LOW('='), 0},
-                                    KEY_LEAST};
-static const run_rule google_rule = {{DIGITS | LOW('-'), UPPER | LOWER | HIGH('_')}, {0, 0}, {0, 0}, 20};
-static const run_rule hugging_face_rule = {{DIGITS, UPPER | LOWER}, {0, 0}, {0, 0}, 20};
-static const run_rule aws_rule = {{DIGITS, UPPER}, {0, 0}, {0, 0}, 12};
-static const run_rule github_rule = {{DIGITS, UPPER | LOWER | HIGH('_')}, {0, 0}, {0, 0}, 16};
-static const run_rule base64_rule = {{DIGITS | LOW('+') | LOW('/') | LOW('=') | LOW('-'), UPPER | LOWER | HIGH('_')},
-                                     {0, 0}, {0, 0}, 64};
+#define SIGNS (LOW('-') | LOW('.') | LOW('+') | LOW('/') | LOW('=') | LOW('%'))
+#define VALUE_RULE(least) \
+    {{DIGITS | SIGNS | LOW('*'), UPPER | LOWER | HIGH('_') | HIGH('~')}, {SIGNS, UPPER | LOWER | HIGH('_') | HIGH('~')}, \
+     {DIGITS | LOW('*'), 0}, LETTERS_MAX, 1, least}
+#define NO_NAME_RULE(least) \
+    {{DIGITS | LOW('*'), UPPER | LOWER}, {0, LOWER}, {DIGITS | LOW('*'), UPPER}, LETTERS_MAX, 1, least}
+#define ANY_RULE(low, high, least) {{low, high}, {0, 0}, {0, 0}, 0, 0, least}
 
-typedef enum { RUN, PRIVATE_KEY, JWT, BEARER, USER_AND_PASSWORD, API_KEY } sort;
+static const run_rule key_rule = ANY_RULE(DIGITS | LOW('-') | LOW('*') | LOW('.'), UPPER | LOWER | HIGH('_'), 8);
+static const run_rule piece_rule = {{DIGITS | LOW('*'), UPPER | LOWER | HIGH('_')},
+                                    {0, UPPER | LOWER | HIGH('_')}, {DIGITS | LOW('*'), 0}, LETTERS_MAX, 3, PIECE_LEAST};
+static const run_rule own_rule = {{DIGITS | LOW('-') | LOW('*') | LOW('.'), UPPER | LOWER | HIGH('_')},
+                                  {LOW('-') | LOW('.'), LOWER | HIGH('_')}, {DIGITS | LOW('*'), UPPER}, LETTERS_MAX, 1, 8};
+static const run_rule stripe_rule = NO_NAME_RULE(8);
+static const run_rule groq_rule = NO_NAME_RULE(16);
+static const run_rule value_rule = VALUE_RULE(8);
+static const run_rule prose_value_rule = VALUE_RULE(16);
+static const set no_letters = {DIGITS | SIGNS | LOW('*'), HIGH('_') | HIGH('~')};
+static const set letters = {0, UPPER | LOWER};
+static const run_rule token_rule = {{DIGITS | LOW('.') | LOW('+') | LOW('/') | LOW('=') | LOW('*') | LOW('-'),
+                                     UPPER | LOWER | HIGH('_') | HIGH('~')},
+                                    {LOW('.') | LOW('+') | LOW('/') | LOW('-'), UPPER | LOWER | HIGH('_') | HIGH('~')},
+                                    {DIGITS | LOW('=') | LOW('*'), 0}, LETTERS_MAX, 2, 8};
+static const run_rule padded_rule = {{DIGITS | LOW('+') | LOW('/'), UPPER | LOWER},
+                                     {LOW('+') | LOW('/'), LOWER}, {DIGITS, UPPER}, LETTERS_MAX, 1, PADDED_LEAST};
+static const run_rule whole_rule = {{DIGITS | LOW('+') | LOW('/'), UPPER | LOWER},
+                                    {LOW('+') | LOW('/'), UPPER | LOWER}, {DIGITS, 0}, LETTERS_MAX, 1, 16};
+static const run_rule google_rule = ANY_RULE(DIGITS | LOW('-'), UPPER | LOWER | HIGH('_'), 20);
+static const run_rule hugging_face_rule = ANY_RULE(DIGITS, UPPER | LOWER, 20);
+static const run_rule aws_rule = {{DIGITS, UPPER}, {0, UPPER}, {DIGITS, 0}, 15, 1, 16};
+static const run_rule github_rule = ANY_RULE(DIGITS, UPPER | LOWER | HIGH('_'), 16);
+static const run_rule base64_rule =
+    ANY_RULE(DIGITS | LOW('+') | LOW('/') | LOW('=') | LOW('-'), UPPER | LOWER | HIGH('_'), 64);
+
+/* Whose tokens and keys are secret: the ends of access, refresh, session, security, bearer, secret, auth, subscription. */
+static const char *const secret_of[] = {"ccess", "fresh", "ssion", "urity", "earer", "ecret", "uth", "bscription",
+                                        "CCESS", "FRESH", "SSION", "URITY", "EARER", "ECRET", "UTH", "BSCRIPTION"};
+
+typedef enum {
+    RUN,
+    LIKE_A_KEY,
+    PRIVATE_KEY,
+    JWT,
+    BEARER,
+    BASIC,
+    HEADER,
+    USER_AND_PASSWORD,
+    API_KEY,
+    NAMED_SECRET,
+    NAMED_OF_ACCESS,
+    CAMEL_SECRET
+} sort;
 
 /* `group`: its bit of the filter; markers of a group stand together. keeps: the marker itself is shown. */
 typedef struct {
@@ -78,54 +129,68 @@ typedef struct {
 } marker;
 
 #define MARKER(text, group, sort, keeps, not_before, rule) {text, sizeof(text) - 1, group, sort, keeps, not_before, rule}
-#define KEY(text, group) MARKER(text, group, RUN, false, &word, &key_rule)
-#define GITHUB(text, group) MARKER(text, group, RUN, false, &word, &github_rule)
+#define KEY(text, group) MARKER(text, group, LIKE_A_KEY, false, &word, &key_rule)
+#define OWN(text, group, rule) MARKER(text, group, RUN, false, &word, rule)
+#define SHOWN(text, group, sort) MARKER(text, group, sort, true, &none, NULL)
+#define NAMED_BEHIND(sign, group) \
+    SHOWN(sign "token", group, NAMED_OF_ACCESS), SHOWN(sign "Token", group, NAMED_OF_ACCESS), \
+        SHOWN(sign "TOKEN", group, NAMED_OF_ACCESS), SHOWN(sign "key", group, NAMED_OF_ACCESS), \
+        SHOWN(sign "Key", group, NAMED_OF_ACCESS), SHOWN(sign "KEY", group, NAMED_OF_ACCESS), \
+        SHOWN(sign "secret", group, NAMED_SECRET), SHOWN(sign "Secret", group, NAMED_SECRET), \
+        SHOWN(sign "SECRET", group, NAMED_SECRET)
 
 static const marker markers[] = {
     MARKER("-----BEGIN ", 0, PRIVATE_KEY, false, &none, NULL),
     KEY("sk-", 1),
-    KEY("sk_live_", 1),
-    KEY("sk_test_", 1),
-    KEY("rk_live_", 1),
-    KEY("rk_test_", 1),
-    KEY("gsk_", 2),
+    OWN("sk_live_", 1, &stripe_rule),
+    OWN("sk_test_", 1, &stripe_rule),
+    OWN("rk_live_", 1, &stripe_rule),
+    OWN("rk_test_", 1, &stripe_rule),
+    OWN("gsk_", 2, &groq_rule),
     KEY("xai-", 3),
-    KEY("xapp-", 3),
-    KEY("xoxa-", 4),
-    KEY("xoxb-", 4),
-    KEY("xoxe-", 4),
-    KEY("xoxo-", 4),
-    KEY("xoxp-", 4),
-    KEY("xoxr-", 4),
-    KEY("xoxs-", 4),
-    KEY("pplx-", 5),
-    KEY("nvapi-", 6),
-    KEY("glpat-", 7),
-    MARKER("AIza", 8, RUN, false, &word, &google_rule),
-    MARKER("ya29.", 9, RUN, false, &word, &google_rule),
-    MARKER("hf_", 10, RUN, false, &word, &hugging_face_rule),
-    MARKER("AKIA", 11, RUN, false, &alphanumeric, &aws_rule),
-    MARKER("ASIA", 11, RUN, false, &alphanumeric, &aws_rule),
-    GITHUB("ghp_", 12),
-    GITHUB("gho_", 12),
-    GITHUB("ghu_", 12),
-    GITHUB("ghs_", 12),
-    GITHUB("ghr_", 12),
-    GITHUB("github_pat_", 13),
-    MARKER("eyJ", 14, JWT, false, &word, NULL),
-    MARKER("Bearer ", 15, BEARER, true, &none, NULL),
-    MARKER("bearer ", 15, BEARER, true, &none, NULL),
-    MARKER("BEARER ", 15, BEARER, true, &none, NULL),
-    MARKER("Basic ", 16, RUN, true, &none, &basic_rule),
-    MARKER("basic ", 16, RUN, true, &none, &basic_rule),
-    MARKER("BASIC ", 16, RUN, true, &none, &basic_rule),
-    MARKER("api", 17, API_KEY, true, &none, NULL),
-    MARKER("Api", 17, API_KEY, true, &none, NULL),
-    MARKER("API", 17, API_KEY, true, &none, NULL),
-    MARKER("?key=", 18, RUN, true, &none, &value_rule),
-    MARKER("&key=", 18, RUN, true, &none, &value_rule),
-    MARKER("://", 19, USER_AND_PASSWORD, true, &none, NULL),
-    MARKER(";base64,", 20, RUN, true, &none, &base64_rule),
+    OWN("xapp-", 3, &own_rule),
+    OWN("xoxa-", 3, &own_rule),
+    OWN("xoxb-", 3, &own_rule),
+    OWN("xoxe-", 3, &own_rule),
+    OWN("xoxo-", 3, &own_rule),
+    OWN("xoxp-", 3, &own_rule),
+    OWN("xoxr-", 3, &own_rule),
+    OWN("xoxs-", 3, &own_rule),
+    KEY("pplx-", 4),
+    OWN("nvapi-", 5, &own_rule),
+    OWN("glpat-", 6, &own_rule),
+    OWN("AIza", 7, &google_rule),
+    MARKER("AKIA", 7, RUN, false, &alphanumeric, &aws_rule),
+    MARKER("ASIA", 7, RUN, false, &alphanumeric, &aws_rule),
+    OWN("ya29.", 8, &google_rule),
+    OWN("hf_", 8, &hugging_face_rule),
+    MARKER("eyJ", 8, JWT, false, &word, NULL),
+    OWN("ghp_", 9, &github_rule),
+    OWN("gho_", 9, &github_rule),
+    OWN("ghu_", 9, &github_rule),
+    OWN("ghs_", 9, &github_rule),
+    OWN("ghr_", 9, &github_rule),
+    OWN("github_pat_", 10, &github_rule),
+    SHOWN("Bearer", 11, BEARER),
+    SHOWN("bearer", 11, BEARER),
+    SHOWN("BEARER", 11, BEARER),
+    SHOWN("Basic", 12, BASIC),
+    SHOWN("basic", 12, BASIC),
+    SHOWN("BASIC", 12, BASIC),
+    SHOWN("api", 13, API_KEY),
+    SHOWN("Api", 13, API_KEY),
+    SHOWN("API", 13, API_KEY),
+    MARKER("?key=", 14, RUN, true, &none, &value_rule),
+    MARKER("&key=", 14, RUN, true, &none, &value_rule),
+    SHOWN("://", 14, USER_AND_PASSWORD),
+    MARKER(";base64,", 14, RUN, true, &none, &base64_rule),
+    SHOWN("rization", 15, HEADER),
+    SHOWN("RIZATION", 16, HEADER),
+    NAMED_BEHIND("_", 17),
+    NAMED_BEHIND("-", 18),
+    SHOWN("Token", 19, NAMED_OF_ACCESS),
+    SHOWN("Key", 19, NAMED_OF_ACCESS),
+    SHOWN("Secret", 20, CAMEL_SECRET),
 };
 
 enum { MARKERS = sizeof markers / sizeof *markers, GROUPS = 21 };

@@ -228,10 +228,63 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("{'x-api-key': 'hunter2hunter2', 'a': 1}", "{'x-api-key': '[redacted]', 'a': 1}"),
         ('{\\"apiKey\\": \\"hunter2hunter2\\"}', '{\\"apiKey\\": \\"[redacted]\\"}'),
         ("OPENAI_API_KEY=hunter2hunter2", "OPENAI_API_KEY=[redacted]"),
+        ("redis://:p@ssw0rd123@h", "redis://[redacted]@h"),
+        ("redis://:p@ss@h/0?a=b@c", "redis://[redacted]@h/0?a=b@c"),
+        ("postgres://app:aB3/xyz==@db", "postgres://[redacted]@db"),
+        ("https://bob:p#s?s@host/a@b", "https://[redacted]@host/a@b"),
+        ("curl -H 'Bearer  abc123def456'", "curl -H 'Bearer  [redacted]'"),
+        ("Bearer\tabc123def456", "Bearer\t[redacted]"),
+        ("auth=Bearer%20abc123def456&a=1", "auth=Bearer%20[redacted]&a=1"),
+        ("Bearer s3cret-t0ken", "Bearer [redacted]"),
+        ("Bearer aBcDeFgHiJkLmNoPqRsT", "Bearer [redacted]"),
+        ("{'Authorization': 'Bearer  tok1'}", "{'Authorization': 'Bearer  [redacted]'}"),
+        ("proxy-authorization: Basic YTpi", "proxy-authorization: Basic [redacted]"),
+        ("Basic dXNlcjpwYXNzd29yZA==", "Basic [redacted]"),
+        (PEM.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK"), "[redacted]"),
+        ("access_token=hunter2hunter2", "access_token=[redacted]"),
+        ("client_secret=hunter2hunter2&a=1", "client_secret=[redacted]&a=1"),
+        ('"refresh_token": "hunter2hunter2"', '"refresh_token": "[redacted]"'),
+        ('"accessToken":"hunter2hunter2"', '"accessToken":"[redacted]"'),
+        ("aws_secret_access_key = hunter2/HUNTER+2", "aws_secret_access_key = [redacted]"),
+        ("Ocp-Apim-Subscription-Key: hunter2hunter2", "Ocp-Apim-Subscription-Key: [redacted]"),
+        ("?subscription-key=hunter2hunter2", "?subscription-key=[redacted]"),
+        (
+            "{'x-api-key': b'hunter2hunter2'} x-api-key=b'hunter2hunter2'",
+            "{'x-api-key': b'[redacted]'} x-api-key=b'[redacted]'",
+        ),
+        ("my API key: hunter2hunter2hunter2, thanks", "my API key: [redacted], thanks"),
+        ("glpat-" + "aB_dE-fGhIjKlMnOpQrS", "[redacted]"),
+        ("sk-" + "aBcDeFgHiJkLmNoPqRsTuVwX", "[redacted]"),
     ],
 )
 def test_secrets_are_redacted(text: str, redacted: str) -> None:
     assert redact(text) == redacted
+
+
+# What may stand before a key and is no word: escapes of JSON and of `repr`, of URLs, of terminals.
+ESCAPES = (
+    *(r"\n", r"\t", r"\r", r"\b", r"\f", r"\v", r"\u0020", r"\u001b[31m", r"\x1b[0m", r"\033[1;31m", r"\xa0", r"\\n"),
+    *("%3D", "%20", "%3d", "%0A", "%253D", "\x1b[31m", "\x1b[m", "\x1b[38;2;255;255;255m", "\x1b[K", "[0m", "&amp;"),
+)
+NO_ESCAPES = ("n", r"\na", r"\q", "%3", "%3G", "3D", "u0020", r"\u002", "[31", "31m", "[" + "1" * 17 + "m", "é\\na")
+ALONE = ("sk-proj-abc123DEF456ghi7", "gsk_abcdefgh12345678", GOOGLE_KEY, AWS_KEY, JWT, "hf_" + "aB3" * 11)
+
+
+@pytest.mark.parametrize("key", ALONE)
+def test_a_key_behind_an_escape_is_redacted(key: str) -> None:
+    for escape in ESCAPES:
+        assert redact(f"{escape}{key} end") == f"{escape}[redacted] end", escape
+        assert redact(f"a{escape}{key}") == f"a{escape}[redacted]", escape
+    for before in NO_ESCAPES:
+        assert redact(f"{before}{key}").startswith(f"{before}{key[:20]}"), before
+
+
+@pytest.mark.parametrize("key", ALONE)
+def test_a_key_in_json_and_in_a_repr_is_redacted(key: str) -> None:
+    for before in "\n\t\r\b\f\x1b\x7f é":
+        text = f"first{before}{key}"
+        for told in (json.dumps(text), json.dumps(json.dumps(text)), repr(text), repr(text.encode()), ascii(text)):
+            assert key not in redact(told), told
 
 
 @pytest.mark.parametrize(
@@ -254,10 +307,88 @@ def test_secrets_are_redacted(text: str, redacted: str) -> None:
         "hf_hub_download(repo_id='a/b') in hf_transfer; ghost_writer; sk_learn; asterisk-based asia-pacific",
         "a?monkey=0123456789&turkey=0123456789",
         "----- BEGIN PRIVATE KEY -----",
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----",
+        '<div id="sk-container-id-1" class="sk-top-container"><div class="sk-estimator sk-toggleable sk-item-12">',
+        '<input class="sk-toggleable__control sk-hidden--visually" id="sk-estimator-id-123" type="checkbox" checked>',
+        "sk-circle12 sk-cube-grid-9 sk-learn-1.5.2 xai-grok-2-1212 pplx-7b-online pplx-70b-chat-alpha",
+        "gsk_gl_shader_op_2d() sk_test_case_12() rk_test_runge_kutta_4() gsk_transform_to_2d_components",
+        "ASIAPACIFICREGIONAL ASIAPACIFICREGIONALOFFICES2024 AKIAISNOKEYATALLTHATWEKNOWOF1",
+        "http://localhost:3000?email=bob@example.com",
+        "http://localhost:3000/users?email=bob@example.com&a=1",
+        "http://host:80/path@x https://host:8443#a@b https://HOST:PORT/a@b http://{host}:{port}/users/@me",
+        "http://[::1]:8080/path@x file://C:/Users/bob@work [a](http://localhost:3000),bob@example.com",
+        "https://example.com?email=bob:x@example.com https://example.com/a:b@c",
+        r"serving at http://localhost:8000\nwrite to bob@example.com",
+        "cost_per_token=0.00000015, sort_key: 2024-01-01T00, eos_token='<|endoftext|>', total_tokens: 123456789",
+        "API key: none. API key: see https://example.com/keys-2024. api key: required-since-version",
+        "The API key: a guide to 12345678 of them",
+        "Bearer $OPENAI_API_KEY, Bearer {token}, Bearer <your token>, Authorization: Bearer ${KEY}",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
+
+
+# Of authorization, in words: none of them has a token.
+SENTENCES = """
+Use a bearer token for authentication
+The Bearer must present this document at the border
+bearer bonds are illegal in many countries since 1982
+Basic HTML5/CSS3 knowledge is required
+Basic authentication is deprecated, bearer authentication is not
+Bearer authentication (also called token authentication) is an HTTP scheme
+The bearer of this ring shall be king
+A bearer instrument is payable to its holder
+the cup-bearer brought wine, and the standard-bearer followed
+Basic understanding of mathematics and programming
+basic/intermediate/advanced courses start in 2025
+Basic training takes 12 weeks, basic pay is 2,500 a month
+Visual Basic 6 and Basic programming in 1985
+Bearer tokens are described in RFC 6750
+Bearer RFC6750 tokens, Basic RFC7617 credentials
+a Bearer credential/token must not be logged
+The Bearer authentication-scheme was standardised in 2012
+Bearer: none, Basic: none
+load-bearer walls; bearer shares; bearer cheques
+bearer-token-authentication is the name of the module
+Basic input/output system, basic/advanced mode
+Basic arithmetic: 1+1=2
+Set the header to Bearer followed by the token
+Bearer certificates were abolished on 2015-06-26
+The pall bearers, six of them, waited
+Basic research costs 100000000 a year
+basic principles: responsibility, accountability, transparency
+Basic responsibilities/expectations of employees
+Bearer authorisation, Basic authorisation, Digest authorisation
+Basic Javascript/TypeScript, basic React18 and Vue3
+Basic Internationalization and localization
+basic telecommunication/electrification infrastructure
+Basic C++17/C++20 features
+Basic setting=1 and basic option= 2
+The bearer respectfully requests safe passage
+Bearer's signature, bearer's name, bearer (m/f)
+bearer plants can be found in the mountains
+Every ring-bearer is between four and eight
+Basic Law of 1949, Basic Law Article 23
+basic needs, basic income, basic rights
+Basic A1/A2 level German course
+basic_auth and bearer_auth are both helpers
+HTTPBasic and HTTPBearer are classes of FastAPI
+Basic or Bearer? Use Bearer where you can
+Bearer.Token, Basic.Auth and Digest.Auth
+Bearer token, bearer token, BEARER TOKEN
+BASIC INFORMATION ABOUT BEARER SECURITIES
+Basic/Bearer/Digest/Negotiate/NTLM
+bearer authentication. basic authentication. nothing else.
+Bearer ... and Basic --- are placeholders
+The bearer-to-be considered his options carefully
+Bearer asynchronously/synchronously refreshed
+""".strip().splitlines()
+
+
+def test_sentences_about_authorization_stay() -> None:
+    assert len(SENTENCES) >= 50
+    assert [redact(sentence) for sentence in SENTENCES] == SENTENCES
 
 
 TOKENS = (
@@ -265,6 +396,15 @@ TOKENS = (
     *("xoxb-", "xoxp-", "pplx-", "nvapi-", "glpat-", "ya29.", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
     *("github_pat_", "Bearer ", "bearer ", "BEARER ", "Basic ", "BASIC ", "?key=", "&key="),
     *("api_key=", "x-api-key: ", "apiKey=", "API_KEY='", "Api-Key: "),
+    *(
+        "access_token=",
+        "AUTH_TOKEN=",
+        "client_secret=",
+        "CLIENT_SECRET=",
+        "authorization: token ",
+        "AUTHORIZATION: Basic ",
+    ),
+    *("X-Auth-Token: ", "accessToken=", "clientSecret=", "subscription-key="),
 )
 DATA = f";base64,{PAYLOAD}"
 PREFIXED = [prefix + "0123456789abcdefghij" for prefix in TOKENS]
@@ -374,6 +514,10 @@ from fasttrace.core._text import SECRET_PARTS
 redact = core.redact
 parts = ["-----BEGIN PRIVATE KE", "-----BEGIN PRIVATE KEY-----END ", ".sk-a", ".gsk_.", " AIzaA", ".AKIAA", ".eyJaaaa."]
 parts += ["eyJaaaa.a", "Bearer a.", "Bearer ", "://a", "://a:a", "://a:", " ghp_", "-", " A", "api_key=", "?key=a"]
+parts += ["sk-a-a-", "sk-aaaaaaaaaaaaaaaa-", "xai-a", "Bearer%20", "Bearer\\t a", "Basic aaaa1", "Basic " + "a" * 5000]
+parts += ["access_token=", "access_token=a", "_secret='a", "-key", "rization: Bearer a", "rization: ", "API key: a1"]
+parts += ["x://a:b", "x://a:b@", "x://a@", "http://a:b?", "x://1:1,", "[1;1;1;1;1msk-a", "%25", "\\u0000sk-a", "[1111m"]
+parts += ["x://a:" + "@b" * 5000 + " ", "x://a:" + "a" * 127 + "/", "Secret=a", "accessToken=a"]
 parts += ["api_key", "-----BEGIN ", "sk-", "basic a", "-----END ", "-----BEGIN PRIVATE KEY----- -----END A"]
 for part in parts:
     redact(part * (1_000_000 // len(part)))

@@ -18,20 +18,118 @@ from fasttrace.core._text import _SECRETS, SECRET_PARTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BEARERS = ("Bearer ", "bearer ", "BEARER ")
-BASICS = ("Basic ", "basic ", "BASIC ")
+BEARERS = ("Bearer ", "bearer ", "BEARER ", "Bearer  ", "bearer\t", "BEARER%20", "Bearer\\t")
+BASICS = ("Basic ", "basic ", "BASIC ", "Basic\t ", "basic%20")
+HEADERS = (
+    "rization: Bearer ",
+    "RIZATION=BASIC ",
+    "rization': b'bearer ",
+    "rization%3DToken ",
+    "rization: Bearer bearer ",
+)
 KEYS = ("sk-", "sk_live_", "sk_test_", "rk_live_", "rk_test_", "gsk_", "xai-", "xapp-", "pplx-", "nvapi-", "glpat-")
 SLACKS = tuple(f"xox{kind}-" for kind in "abeoprs")
 GITHUBS = tuple(f"gh{kind}_" for kind in "oprsu")
-PAIRS = ("api_key", "api-key", "apikey", "apiKey", "API_KEY", "API-Key", "Api-Key", "ApiKey", "API-KEY", "ApiKEY")
+PAIRS = (
+    "api_key",
+    "api-key",
+    "apikey",
+    "apiKey",
+    "API_KEY",
+    "API-Key",
+    "Api-Key",
+    "ApiKey",
+    "API-KEY",
+    "ApiKEY",
+    "API_key",
+    "api key",
+    "API key",
+)
+NAMED = (
+    "access_token",
+    "ACCESS-TOKEN",
+    "client_secret",
+    "X-Auth-Token",
+    "secret_access_key",
+    "SECRET_ACCESS_KEY",
+    "_token",
+)
+NAMED += (
+    "Ocp-Apim-Subscription-Key",
+    "subscription-key",
+    "accessToken",
+    "clientSecret",
+    "SecretAccessKey",
+    "-key",
+    "Token",
+)
+NAMED += ("refresh_Token", "-Secret", "_SECRET", "Key", "Secret", "sort_key", "perToken", "_auth-KEY", "bearer_secret")
 OTHERS = ("-----BEGIN ", "AIza", "ya29.", "hf_", "AKIA", "ASIA", "github_pat_", "eyJ")
 SIGNS = ("?key=", "&key=", "://", ";base64,")
-MARKERS = (*BEARERS, *BASICS, *KEYS, *SLACKS, *GITHUBS, *PAIRS, *OTHERS, *SIGNS)
-HEADINGS = ("PRIVATE KEY-----", "RSA PRIVATE KEY-----", "A" * 32 + "PRIVATE KEY-----", "A" * 33 + "PRIVATE KEY-----")
+MARKERS = (*BEARERS, *BASICS, *HEADERS, *KEYS, *SLACKS, *GITHUBS, *PAIRS, *OTHERS, *SIGNS)
+TRIED = (*MARKERS, *NAMED)
+HEADINGS = (
+    "PRIVATE KEY-----",
+    "PGP PRIVATE KEY BLOCK-----",
+    "PRIVATE KEY BLOCK BLOCK-----",
+    "RSA PRIVATE KEY-----",
+    "A" * 32 + "PRIVATE KEY-----",
+    "A" * 33 + "PRIVATE KEY-----",
+)
+HEADINGS += ("A" * 32 + "PRIVATE KEY BLOCK-----", "A" * 33 + "PRIVATE KEY BLOCK-----")
+URLS = (
+    "http://",
+    "https://",
+    "x://u:",
+    "http://u:",
+    "https://u:",
+    "://:80/",
+    "://h:443?",
+    "://h:12345,",
+    "@",
+    "@h",
+    "@h/a@",
+)
 ENDS = ("-----END ", "-----END PRIVATE KEY-----", "-----END EC PRIVATE KEY-----", "-----", "PRIVATE KEY")
-SEPARATORS = ("=", ":", " = ", '": "', "': '", '\\": \\"', "     =", "=    ", "=     ", '"""=', "==", "=: ")
+SEPARATORS = (
+    "=",
+    ":",
+    " = ",
+    '": "',
+    "': '",
+    '\\": \\"',
+    "     =",
+    "=    ",
+    "=     ",
+    '"""=',
+    "==",
+    "=: ",
+    "=b'",
+    "=b",
+    "%3D",
+    "%3a",
+    "=''''",
+    '"""":',
+    "=b'''''",
+)
 EDGES = tuple(" \t\n\r\f\v/@:\"'\\.,;&?#=_-*~+%<>[]\x1c\x85\xa0\0") + ("é", "ſ", "K", "İ", "語", "😀", "\ud800")
-CLASSES = ("abc", "XYZ", "0123456789", "AZaz09", "A-_z", "a*b", "+/=", "a.b", "~%")
+ESCAPES = (
+    r"\n",
+    r"\0",
+    r"\q",
+    r"\u0020",
+    r"\u002g",
+    r"\x1b",
+    "%3D",
+    "%3g",
+    "%253D",
+    "%2520",
+    "\x1b[m",
+    "\x1b[31m",
+    "[1;3K",
+)
+ESCAPES += ("[" + "1" * 16 + "m", "[" + "1" * 17 + "m", r"\u001b[0m", "[x1m", "m", "K", "\\", "%", "%2", "n", "b")
+CLASSES = ("abc", "aB1", "abc12-", "A1", "ab/", "Ab=", "XYZ", "0123456789", "AZaz09", "A-_z", "a*b", "+/=", "a.b", "~%")
 
 
 def near(marker: str) -> st.SearchStrategy[str]:
@@ -50,7 +148,7 @@ runs = st.builds(
     st.sampled_from(CLASSES),
     st.sampled_from((1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 19, 20, 21, 30, 63, 64, 65, 66, 70)),
 )
-markers = st.sampled_from(MARKERS)
+markers = st.sampled_from(TRIED)
 pieces = st.one_of(
     markers,
     markers,
@@ -58,7 +156,9 @@ pieces = st.one_of(
     runs,
     runs,
     st.sampled_from(EDGES),
+    st.sampled_from(ESCAPES),
     st.sampled_from(HEADINGS),
+    st.sampled_from(URLS),
     st.sampled_from(ENDS),
     st.sampled_from(SEPARATORS),
     st.sampled_from(SECRET_PARTS),
@@ -67,7 +167,7 @@ pieces = st.one_of(
 texts = st.lists(pieces, max_size=12).map("".join)
 secret_like = st.builds(
     lambda before, marker, separator, run, after: before + marker + separator + run + after,
-    st.sampled_from(("", *EDGES, "a", "7", "-", "_")),
+    st.one_of(st.sampled_from(("", *EDGES, "a", "7", "-", "_")), st.sampled_from(ESCAPES)),
     markers,
     st.sampled_from(("", "", *SEPARATORS, *HEADINGS)),
     runs,
@@ -106,7 +206,7 @@ def test_each_marker_is_known_in_every_width(wide: str) -> None:
     """The widths of Python's texts are three scanners."""
     follows = {"-----BEGIN ": "PRIVATE KEY-----x", "eyJ": "abcd.x", "://": "u:p@"}
     for marker in MARKERS:
-        follow = ("=" if marker in PAIRS else "") + follows.get(marker, "0123456789ABCDEF" * 5)
+        follow = ("=" if marker in PAIRS or marker in NAMED else "") + follows.get(marker, "0123456789ABCDEF" * 5)
         text = f"{wide} {marker}{follow}"
         redacted, start, end = same(text)
         assert "[redacted]" in redacted and start == len(wide) + 1 and end >= len(text) - 1
@@ -114,7 +214,7 @@ def test_each_marker_is_known_in_every_width(wide: str) -> None:
 
 def test_every_sort_of_the_expression_is_tried_here() -> None:
     for begins, *_ in _SECRETS:
-        assert any(re.match(begins, marker) for marker in MARKERS), begins
+        assert any(re.search(begins, marker) for marker in TRIED), begins
     for marker in MARKERS:
         assert any(re.match(begins, marker) for begins, *_ in _SECRETS), marker
         assert any(part in f"{marker}=" for part in SECRET_PARTS), marker

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import sys
 from typing import Any
 
@@ -27,6 +28,13 @@ SECRETS, CONTROL, ROOT = GIVEN["secrets"], GIVEN["control"], f"127.0.0.1:{GIVEN[
 if not GIVEN["is_redacting"]:  # for the test of the test, which runs on the pure core
     _text.use_redact(lambda text: (text, 0, 0))
     _text._is_harmless = lambda text: True  # type: ignore[assignment,return-value]
+else:
+
+    def hidden(field: str, value: Any) -> Any:
+        """The user's own: what has no shape that anybody else could know."""
+        return json.loads(re.sub("hunter [A-Za-z0-9]+", "?", json.dumps(value)))
+
+    fasttrace.init(redact=hidden)
 logging.getLogger("fasttrace").addHandler(logging.FileHandler(GIVEN["log"]))  # beside the one on standard error
 for sdk in ("openai", "anthropic", "google_genai"):
     fasttrace.instrument(sdk)
@@ -52,7 +60,9 @@ def openai_calls() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": secret("tool description"), "parameters": {}}}
     client.chat.completions.create(
         model=secret("requested model"),
-        messages=[{"role": "user", "content": f"{CONTROL} my key is {secret('prompt')}, help"}],
+        messages=[
+            {"role": "user", "content": f"{CONTROL} my key is {secret('prompt')}, help: {secret('hooked prompt')}"}
+        ],
         user=secret("user="),
         metadata={"key": secret("metadata")},
         extra_headers={"x-goog-api-key": secret("extra_headers")},
@@ -109,7 +119,9 @@ def fails() -> None:
     scope: dict[str, Any] = {}
     exec(compile(code, f"/srv/{secret('file name')}/app.py", "exec"), scope)
     kind = type(secret("exception class"), (Odd,), {})
-    scope["function"](kind(f"{CONTROL} could not reach postgres://u:{secret('exception text')}@db/x"))
+    scope["function"](
+        kind(f"{CONTROL} could not reach postgres://u:{secret('exception text')}@db/x: {secret('hooked exception')}")
+    )
 
 
 def spans() -> None:
@@ -122,6 +134,7 @@ def spans() -> None:
         "object": Thing(),
         "bytes": secret("attribute of bytes").encode(),
         "private": secret("private key"),
+        "hooked": {"name": [secret("hooked attribute")]},
     }
     with fasttrace.span(f"{CONTROL} {secret('span name')}", attributes=attributes) as span:
         span.set_attribute("late", secret("late attribute"))

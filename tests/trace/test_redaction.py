@@ -133,6 +133,25 @@ def test_a_text_that_it_returns_is_clipped_as_any_other() -> None:
     assert json.loads(changed)["error_message"] == "é" * 1024
 
 
+@pytest.mark.parametrize("field", ["input", "attributes"])
+@pytest.mark.parametrize("character", ["x", "é"])
+def test_json_of_more_than_a_mebibyte_costs_the_field(field: str, character: str) -> None:
+    size = len(character.encode())
+    for spare in (0, 1):
+        length = (redaction.MAX_JSON_BYTES - len('{"a":""}')) // size + spare
+        value = {"a": character * length}
+        changed, failures = lines(lambda name, old, value=value: value if name == field else old)
+        assert failures == spare and (field in json.loads(changed)) == (not spare)
+
+
+def test_a_value_nested_in_itself_many_times_costs_the_field() -> None:
+    value: Any = "x" * 1000
+    for _ in range(12):
+        value = [value, value]
+    changed, failures = lines(lambda field, old: value if field == "input" else old)
+    assert failures == 1 and "input" not in json.loads(changed)
+
+
 def test_without_a_hook_the_very_bytes_stay() -> None:
     body = LINE.encode()
     assert redacted_lines(body, None) is body

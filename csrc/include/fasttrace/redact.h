@@ -9,6 +9,13 @@
  * three look-ups is done for the others. At a candidate its group's markers are compared, what may not stand before
  * them is looked at, and what must follow is read, once.
  *
+ * What stands before most markers must be no letter of a word; the end of an escape (of JSON, of URLs, of a terminal's
+ * colour) is none. Where words begin like a key, what follows must have a piece that is no word.
+ *
+ * With each secret replaced by something without markers, blanks or word characters at its ends, like "[redacted]", a
+ * second pass over a text finds none, if each stood between blanks or the text's ends. Elsewhere it may: the word before
+ * a marker may have been the end of another secret.
+ *
  * Linear: what follows a marker is of a bounded length, or stops where no other candidate was passed. Texts may be of
  * one, two or four bytes a character, so that Python's own are read in place; UTF-8 is the same as one byte each,
  * because all that is looked for is ASCII. */
@@ -23,7 +30,7 @@ typedef struct {
     size_t start, secret, end;
 } ft_secret;
 
-/* Characters of the shortest secret, "://:a@" without what follows it. */
+/* Characters of the shortest secret, "://:a@" in all. */
 enum { FT_SECRET_SHORTEST = 6 };
 
 /* Once, before the first scan. */

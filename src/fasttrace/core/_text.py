@@ -249,40 +249,89 @@ def folded(key: object) -> str:
 # one length; a group is what must not be shown where that is not all. No beginning is read over twice: what follows
 # stops before the next one, or is of a bounded length.
 _NO_WORD = "A-Za-z0-9_-"  # `risk-averse` has no key
-_KEY = r"(?=[A-Za-z_\-.]{0,64}[0-9*])[A-Za-z0-9_\-*.]{8,}"
+# Letters and digits before a beginning that are none of a word: the end of an escape (JSON within a string, a `repr`,
+# percent-encoding, once or twice) or of a terminal's colour. By their length, for a look-behind has but one.
+_COLOUR_MAX = 16
+_ESCAPED = {2: r"\\[abefnrtv0]", 3: "%[0-9A-Fa-f]{2}", 4: r"\\x[0-9A-Fa-f]{2}", 5: "%25[0-9A-Fa-f]{2}"}
+_ESCAPED[6] = r"\\u[0-9A-Fa-f]{4}"
+# What looks like a key where words stand as well (`sk-container-id-1` is markup, `pplx-70b-chat` a model): a piece
+# between hyphens of six characters with three digits, or of sixteen that are not lower case alone. The others' own
+# beginnings are no words, and anything but lower case will do.
+_PIECE = "A-Za-z0-9_"
+_LONG = rf"(?=[a-z_]{{0,63}}[A-Z0-9])[{_PIECE}]{{16}}"
+_LIKE_A_KEY = rf"(?:(?=[{_PIECE}*]{{6}})(?:[A-Za-z_]{{0,64}}[0-9*]){{3}}|{_LONG})"
+_KEY = rf"(?=(?:[{_PIECE}*]{{0,64}}[-.]){{0,8}}{_LIKE_A_KEY})[A-Za-z0-9_\-*.]{{8,}}"
+_OWN = r"(?=[a-z_\-.]{0,64}[A-Z0-9*])[A-Za-z0-9_\-*.]{8,}"
+_NO_NAME = r"(?=[a-z]{0,64}[A-Z0-9*])[A-Za-z0-9*]"  # `sk_test_case_12` is a function's
+_AWS = r"(?=[A-Z]{0,15}[0-9])[A-Z0-9]{16,}"
+# Name and value: `api_key=`, `"accessToken": "`, `x-api-key=b'`.
+_OF = r"""["'\\]{0,4}\s{0,4}(?:[:=]|%3[AD])\s{0,4}(?:b["'\\]{1,4}|["'\\]{0,4})"""
 _VALUE = r"((?=[A-Za-z_\-.~+/=%]{0,64}[0-9*])[A-Za-z0-9_\-.~+/=%*]{8,})"
-_OF_PAIR = rf"""["'\\]{{0,2}}\s{{0,4}}[:=]\s{{0,4}}["'\\]{{0,2}}{_VALUE}"""
-_PRIVATE_KEY = r"[A-Z ]{0,32}PRIVATE KEY-----"
-_TOKEN = r"((?:[Bb]earer ){0,4}[A-Za-z0-9._~+/=*-]{4,})"
-_BASIC = r"((?=[A-Za-z+/]{0,64}[0-9=])[A-Za-z0-9+/=]{8,})"
+_PROSE_VALUE = r"((?=[A-Za-z_\-.~+/=%]{0,64}[0-9*])(?=[0-9_\-.~+/=%*]{0,64}[A-Za-z])[A-Za-z0-9_\-.~+/=%*]{16,})"
+_KEY_WORD = "(?:[kK]ey|KEY)"
+_API_KEY = f"(?:[_-]?{_KEY_WORD}{_OF}{_VALUE}| {_KEY_WORD}{_OF}{_PROSE_VALUE})"
+# Tokens and keys are many things (`cost_per_token`, `sort_key`): of access, refresh, session, security, bearer, secret.
+_OF_ACCESS = "ccess|fresh|ssion|urity|earer|ecret"
+
+
+def _behind_a_word(ends: str) -> str:
+    words = (f"{_OF_ACCESS}|{_OF_ACCESS.upper()}", "uth|UTH", "bscription|BSCRIPTION")
+    return "(?:" + "|".join(f"(?<=(?:{word}){ends})" for word in words) + ")"
+
+
+_NAMED = f"(?:{_behind_a_word('[_-]')}(?:[tT]oken|TOKEN|{_KEY_WORD})|[sS]ecret|SECRET){_OF}{_VALUE}"
+_PRIVATE_KEY = "[A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+# Behind `Bearer` and `Basic` words stand as well, unless they are a header's: two digits (or signs that stand for
+# some) in eight characters, or sixteen as in a key; base64 that is padded, or whole and long.
+_BLANKS = r"(?:[ \t]|%20|\\t){1,8}"
+_BEARER = "(?:[bB]earer|BEARER)"
+_MORE = f"(?:{_BEARER}{_BLANKS}){{0,4}}"
+_TOKEN = rf"{_BLANKS}({_MORE}(?=(?:[A-Za-z._~+/-]{{0,64}}[0-9=*]){{2}}|{_LONG})[A-Za-z0-9._~+/=*-]{{8,}})"
+_PADDED = r"(?=[a-z+/]{0,64}[A-Z0-9])[A-Za-z0-9+/]{6,}={1,2}"
+_BASIC = rf"{_BLANKS}((?:{_PADDED}|(?=[A-Za-z+/]{{0,64}}[0-9])(?:[A-Za-z0-9+/]{{4}}){{4,}})(?![A-Za-z0-9+/=]))"
+_HEADER = (
+    rf"{_OF}(?:{_BEARER}|[bB]asic|BASIC|[tT]oken){_BLANKS}({_MORE}(?!{_BEARER}{_BLANKS})[A-Za-z0-9._~+/=*-]{{4,}})"
+)
+# A password ends at the last @ of the authority; where that has none it is not encoded, and ends at the first. A port
+# is none (`http://h:80/a@b`), and what has a slash only where the scheme is not the web's (`http://HOST:PORT/a@b`).
+_USER = r"""[^\s/@:"'?#\[]*:(?![0-9]{1,5}[/?#\\,)\]>])"""
+_PASSWORD = r"""(?:[^\s/?#"']+|[^\s/@"']+)(?=@)"""
+_WITH_SLASH = r"""(?!/)[^\s@"'{}<>]{1,128}(?=@)"""
 _SECRETS = (
     ("-----BEGIN ", "", rf"{_PRIVATE_KEY}[\s\S]*?(?:-----END {_PRIVATE_KEY}|\Z)", ("-----BEGIN ",)),
     ("sk-", _NO_WORD, _KEY, ("sk-",)),
-    ("sk_(?:live|test)_", _NO_WORD, _KEY, ("sk_live_", "sk_test_")),
-    ("rk_(?:live|test)_", _NO_WORD, _KEY, ("rk_live_", "rk_test_")),
-    ("gsk_", _NO_WORD, _KEY, ("gsk_",)),
+    ("sk_(?:live|test)_", _NO_WORD, _NO_NAME + "{8,}", ("sk_live_", "sk_test_")),
+    ("rk_(?:live|test)_", _NO_WORD, _NO_NAME + "{8,}", ("rk_live_", "rk_test_")),
+    ("gsk_", _NO_WORD, _NO_NAME + "{16,}", ("gsk_",)),
     ("xai-", _NO_WORD, _KEY, ("xai-",)),
-    ("xapp-", _NO_WORD, _KEY, ("xapp-",)),
-    ("xox[abeoprs]-", _NO_WORD, _KEY, ("xox",)),
+    ("xapp-", _NO_WORD, _OWN, ("xapp-",)),
+    ("xox[abeoprs]-", _NO_WORD, _OWN, ("xox",)),
     ("pplx-", _NO_WORD, _KEY, ("pplx-",)),
-    ("nvapi-", _NO_WORD, _KEY, ("nvapi-",)),
-    ("glpat-", _NO_WORD, _KEY, ("glpat-",)),
+    ("nvapi-", _NO_WORD, _OWN, ("nvapi-",)),
+    ("glpat-", _NO_WORD, _OWN, ("glpat-",)),
     ("AIza", _NO_WORD, r"[A-Za-z0-9_-]{20,}", ("AIza",)),
     (r"ya29\.", _NO_WORD, r"[A-Za-z0-9_-]{20,}", ("ya29.",)),
     ("hf_", _NO_WORD, r"[A-Za-z0-9]{20,}", ("hf_",)),
-    ("A(?:KI|SI)A", "A-Za-z0-9", r"[A-Z0-9]{12,}", ("AKIA", "ASIA")),
+    ("A(?:KI|SI)A", "A-Za-z0-9", _AWS, ("AKIA", "ASIA")),
     ("gh[oprsu]_", _NO_WORD, r"[A-Za-z0-9_]{16,}", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
     ("github_pat_", _NO_WORD, r"[A-Za-z0-9_]{16,}", ("github_pat_",)),
     ("eyJ", _NO_WORD, r"[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)?", ("eyJ",)),
-    ("B(?:earer|EARER) ", "", _TOKEN, ("earer ", "EARER ")),
-    ("bearer ", "", _TOKEN, ()),
-    ("B(?:asic|ASIC) ", "", _BASIC, ("asic ", "ASIC ")),
-    ("basic ", "", _BASIC, ()),
-    ("api", "", rf"[_-]?[kK]ey{_OF_PAIR}", ("key", "Key", "KEY")),
-    ("A(?:pi|PI)", "", rf"[_-]?K(?:ey|EY){_OF_PAIR}", ()),
+    ("B(?:earer|EARER)", "", _TOKEN, ("earer", "EARER")),
+    ("bearer", "", _TOKEN, ()),
+    ("B(?:asic|ASIC)", "", _BASIC, ("asic", "ASIC")),
+    ("basic", "", _BASIC, ()),
+    ("rization", "", _HEADER, ("rization",)),
+    ("RIZATION", "", _HEADER, ("RIZATION",)),
+    ("api", "", _API_KEY, ("key", "Key", "KEY")),
+    ("A(?:pi|PI)", "", _API_KEY, ()),
+    ("_", "", _NAMED, ("token", "Token", "TOKEN", "secret", "Secret", "SECRET")),
+    ("-", "", _NAMED, ()),
+    ("Token", "", _behind_a_word("Token") + _OF + _VALUE, ()),
+    ("Key", "", _behind_a_word("Key") + _OF + _VALUE, ()),
+    ("Secret", "", f"(?<=[a-z]Secret){_OF}{_VALUE}", ()),
     (r"\?key=", "", _VALUE, ()),
     ("&key=", "", _VALUE, ()),
-    ("://", "", r"""([^\s/@:"']*:[^\s/@"']+)(?=@)""", ("://",)),
+    ("://", "", rf"({_USER}{_PASSWORD}|(?<!http://)(?<!https://){_USER}{_WITH_SLASH})", ("://",)),
     (";base64,", "", r"([A-Za-z0-9+/=_-]{64,})", (";base64,",)),  # no secret, but nothing to read either: a file
 )
 SECRET_PARTS = tuple(part for _, _, _, parts in _SECRETS for part in parts)
@@ -309,12 +358,18 @@ def _compile_secrets() -> Pattern[str]:
     import re
 
     return re.compile(
-        "|".join(
-            begins + (f"(?<![{not_before}]{begins})" if not_before else "") + rest
-            for begins, not_before, rest, _ in _SECRETS
-        ),
+        "|".join(begins + _stands_alone(begins, not_before) + rest for begins, not_before, rest, _ in _SECRETS),
         re.ASCII,
     )
+
+
+def _stands_alone(begins: str, not_before: str) -> str:
+    """Behind the beginning: what is not before it, or is an escape's."""
+    if not not_before:
+        return ""
+    colours = {count + 2: rf"\[[0-9;]{{{count}}}[mK]" for count in range(_COLOUR_MAX + 1)}
+    escapes = (f"(?<=(?:{_ESCAPED.get(size, colour)}|{colour}){begins})" for size, colour in colours.items())
+    return f"(?:(?<![{not_before}]{begins})|{'|'.join(escapes)})"
 
 
 def redact_by_expression(text: str) -> tuple[str, int, int]:

@@ -5,7 +5,9 @@ written to a file has only what it returned; the ring, from which a crash is rec
 built-in patterns were applied earlier, on the callers' threads.
 
 A hook that raises, or returns what cannot stand in the field, costs that field: never the span, never its secrets. A
-line is cut as text between its members, as in exporters/truncate.py, so that no number passes through a float.
+text that it returns is cut at the field's limit, as when it was recorded; JSON of more than a MiB, which no field has
+by itself, is what cannot stand there. A line is cut as text between its members, as in exporters/truncate.py: what the
+hook is not asked about keeps its bytes. A value it is asked about is parsed and printed anew: its numbers are Python's.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     Hook = Callable[[str, Any], Any]
 
+MAX_JSON_BYTES = 1 << 20
 TEXT_BYTES = {"error_message": 2048, "error_stack": 8192}
 # What a field may be: the schema's own type; content is whatever JSON it is.
 FIELDS: dict[str, type] = {
@@ -84,7 +87,7 @@ def _kind_of(error: BaseException) -> str:
 
 
 def _rendered(name: str, value: Any) -> str:
-    """TypeError or ValueError for what is not JSON, or cannot stand in the field."""
+    """TypeError or ValueError for what is not JSON, is too large, or cannot stand in the field."""
     from json import dumps
 
     if not isinstance(value, FIELDS[name]):
@@ -93,7 +96,8 @@ def _rendered(name: str, value: Any) -> str:
     if text is not None and name in TEXT_BYTES:
         value = clean(text, TEXT_BYTES[name]).decode()
     rendered = dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    rendered.encode()  # a lone surrogate is no text
+    if len(rendered.encode()) > MAX_JSON_BYTES:  # which a lone surrogate does not pass: it is no text
+        raise ValueError(f"more than {MAX_JSON_BYTES} bytes of JSON")
     return rendered
 
 
