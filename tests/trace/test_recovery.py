@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,6 +283,17 @@ def test_no_ring_is_set_aside_and_others_are_taken_all_the_same(core: Any, rings
     kept = Kept()
     assert adopt_all(core, rings, kept) == Adopted(rings=1, spans=3, corrupt=1)
     assert [found.name for found in rings.iterdir()] == [Path(path).name + ".corrupt"]
+
+
+def test_the_ring_of_another_version_stays_where_it_is(core: Any, rings: Path) -> None:
+    dead = DeadProcess(core, rings)
+    dead.record(3)
+    path = dead.die()
+    with open(path, "r+b") as file:
+        file.seek(8)
+        file.write((99).to_bytes(4, sys.byteorder))
+    assert adopt_all(core, rings, Kept()) == Adopted(waiting=1)
+    assert Path(path).exists()
 
 
 def test_a_file_that_was_never_used_goes(core: Any, rings: Path) -> None:

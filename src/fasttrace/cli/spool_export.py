@@ -183,10 +183,9 @@ def _copy(file: RingFile) -> bytes:
 
 
 def _lines_of(ring: RecoveredRing, encoder: Encoder, batch_size: int, spooled: set[str]) -> Iterator[bytes]:
-    from fasttrace.trace.recovery import batches_of
+    from fasttrace.trace.recovery import encoded_batches
 
-    for spans in batches_of(ring, batch_size):
-        batch = encoder.encode(spans, ring.owner.writer_id.hex(), ring.resource, ring.has_redaction)
+    for batch, _ in encoded_batches(ring, encoder, batch_size):
         if batch.batch_id not in spooled:
             yield from batch.lines()
 

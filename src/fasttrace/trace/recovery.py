@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fasttrace.core import _orphans
-from fasttrace.core._api import UnusedRing
+from fasttrace.core._api import OtherVersion, UnusedRing
 from fasttrace.errors import INFO, report
 from fasttrace.trace.intake import BATCH_MAX_BYTES
 from fasttrace.trace.redaction import Failures, Redaction, withheld
@@ -114,12 +114,14 @@ class Recovery:
         ring = self._read(orphan)
         if ring is None:
             return
-        for spans, is_aborted in batches_of(ring, self._batch_size):
-            if not self._keep(*self._encoded(ring, spans, is_aborted)):
+        for batch, created_ns in encoded_batches(ring, self._encoder, self._batch_size):
+            if not self._keep(batch, created_ns):
                 self._postpone(orphan, "its spans could not be kept")
                 return
             yield
         orphan.remove()
+        if ring.has_redaction and self._encoder.redaction is None:
+            report("withheld", "texts of a dead process were left out: it had a redact= of its own, there is none here")
         self._count(ring, orphan.path)
 
     def _postpone(self, orphan: _orphans.Orphan, why: object) -> None:
@@ -132,20 +134,13 @@ class Recovery:
             return self._core.RecoveredRing(orphan.read())
         except UnusedRing:
             orphan.remove()
+        except OtherVersion as error:
+            self._postpone(orphan, error)
         except ValueError as error:
             orphan.set_aside()
             self.adopted = self.adopted.plus(Adopted(corrupt=1))
             report("orphan", "%s is no ring (%s): set aside as *%s", orphan.path, error, _orphans.ASIDE)
         return None
-
-    def _encoded(self, ring: RecoveredRing, spans: Batch, is_aborted: bool) -> tuple[EncodedBatch, int]:
-        """A batch, and when its first span began. One whose texts are left out must not pass for the whole one."""
-        is_withheld = ring.has_redaction and self._encoder.redaction is None
-        if is_withheld:
-            report("withheld", "texts of a dead process are left out: it had a redact= of its own, there is none here")
-        lines = self._encoder.lines(spans, ring.resource, WITHHOLDING if is_withheld else None)
-        writer, is_apart = ring.owner.writer_id.hex(), is_aborted or is_withheld
-        return self._encoder.packed(lines, spans, writer, is_apart), started_unix_ns(lines)
 
     def _count(self, ring: RecoveredRing, path: str) -> None:
         counters = ring.counters()
@@ -156,6 +151,17 @@ class Recovery:
         if found or counters.lost:
             text = "process %d died: %d spans of it were in %s (%d of them aborted calls), %d had been overwritten"
             report("recovered", text, ring.owner.pid, found, path, counters.aborted, counters.lost, level=INFO)
+
+
+def encoded_batches(
+    ring: RecoveredRing, encoder: Encoder, batch_size: int
+) -> Iterator[tuple[EncodedBatch, int]]:
+    """Each batch, and when its first span began. One whose texts are left out must not pass for the whole one."""
+    is_withheld = ring.has_redaction and encoder.redaction is None
+    writer = ring.owner.writer_id.hex()
+    for spans, is_aborted in batches_of(ring, batch_size):
+        lines = encoder.lines(spans, ring.resource, WITHHOLDING if is_withheld else None)
+        yield encoder.packed(lines, spans, writer, is_aborted or is_withheld), started_unix_ns(lines)
 
 
 def batches_of(ring: RecoveredRing, batch_size: int) -> Iterator[tuple[Batch, bool]]:
