@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any
 from fasttrace.core._backing import Backing, new_owner, open_ring_file
 from fasttrace.errors import report
 from fasttrace.trace import fork, interrupt
-from fasttrace.trace.encoder import Encoder
-from fasttrace.trace.redaction import Failures, Redaction
 from fasttrace.trace.resource import resource_members
 from fasttrace.trace.stats import FlushResult, Stats, added
 from fasttrace.trace.wakeup import original
-from fasttrace.trace.worker import Setup, Worker
 
 if TYPE_CHECKING:
     from fasttrace.config import Config
     from fasttrace.core._api import Core, Price, Recorder, Ring, RingOwner
     from fasttrace.exporters.base import Exporter
-    from fasttrace.trace.encoder import PriceResolver
-    from fasttrace.trace.redaction import Hook
+    from fasttrace.trace.encoder import Encoder, PriceResolver
+    from fasttrace.trace.redaction import Failures, Hook, Redaction
+    from fasttrace.trace.worker import Setup, Worker
 
 RESTART_INTERVAL_S = 30.0
 WAIT_MAX_S = 86_400.0
@@ -58,7 +56,7 @@ class Processor:
         self._resolve_price = resolve_price
         self._exporter = exporter
         self._redaction: Redaction | None = None
-        self._redaction_failures = Failures()
+        self._redaction_failures: Failures | None = None
         self._is_down = False
         self._begin()
         fork.watch_opening(self)
@@ -111,6 +109,8 @@ class Processor:
         backing, ring = self._map(backing, owner)
         writers = [*self._writers, owner.writer_id.hex()]
         try:
+            from fasttrace.trace.worker import Worker
+
             worker = Worker(self._core, self._setup(), self.recorder, ring, backing, writers, self.encoder())
         except BaseException:
             backing.remove()
@@ -124,9 +124,13 @@ class Processor:
 
     def encoder(self) -> Encoder:
         """One that knows this process's prices."""
+        from fasttrace.trace.encoder import Encoder
+
         return Encoder(self.recorder, self._resolve_price)
 
     def _setup(self) -> Setup:
+        from fasttrace.trace.worker import Setup
+
         return Setup(self.config, resource_members(self.config), self._exporter, self._redaction)
 
     def _map(self, backing: Backing, owner: RingOwner) -> tuple[Backing, Ring]:
@@ -175,7 +179,7 @@ class Processor:
             recorded=stats.recorded + unstarted,
             dropped={**stats.dropped, "unstarted": unstarted} if unstarted else stats.dropped,
             passed_streams=self.recorder.passed_streams,
-            redaction_failures=self._redaction_failures.count,
+            redaction_failures=self._redaction_failures.count if self._redaction_failures else 0,
             backend=self._core.BACKEND,
         )
 
@@ -208,7 +212,7 @@ class Processor:
         self._check_process()
         with self._lock:
             before, self.config, self._exporter = self.config, config, exporter
-            self._redaction = Redaction(redact, self._redaction_failures) if redact is not None else None
+            self._redaction = None if redact is None else self._redaction_by(redact)
             if not self._is_changed(before):
                 self._stop(before.shutdown_timeout)
             self._next_start_s = 0.0
@@ -216,6 +220,13 @@ class Processor:
             atexit.unregister(self._at_exit)
             atexit.register(self._at_exit)
             self._tell_recorder()
+
+    def _redaction_by(self, hook: Hook) -> Redaction:
+        """The failures of all hooks of a process are counted together."""
+        from fasttrace.trace.redaction import Failures, Redaction
+
+        self._redaction_failures = self._redaction_failures or Failures()
+        return Redaction(hook, self._redaction_failures)
 
     def _is_changed(self, before: Config) -> bool:
         """Have the worker go on by the new configuration; False where it cannot, or there is none."""
@@ -267,6 +278,7 @@ class Processor:
         self.recorder.ring = None
         self.recorder.wake_fd = -1
         self.recorder.reset_counts()
-        self._redaction_failures.count = 0
+        if self._redaction_failures is not None:
+            self._redaction_failures.count = 0
         if worker is not None:
             worker.abandon()
