@@ -278,6 +278,20 @@ def test_a_file_that_is_being_made_is_left_alone_and_one_that_never_was_goes(rin
     assert sorted(rings.iterdir()) == sorted([fresh, held])
 
 
+def test_a_descriptor_that_the_application_took_is_its_own(rings: Path, tmp_path: Path) -> None:
+    orphan = _orphans.adopt(dead_ring_in(rings))
+    assert orphan is not None
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.dup2(theirs, orphan._fd)
+    number = orphan._fd
+    with pytest.raises(OSError, match="closed by the application"):
+        orphan.read()
+    orphan.close()
+    assert os.fstat(number).st_ino == os.fstat(theirs).st_ino
+    for fd in (theirs, number):
+        os.close(fd)
+
+
 def test_a_file_larger_than_any_ring_is_not_read(rings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_orphans, "FILE_MAX_BYTES", 100)
     orphan = _orphans.adopt(dead_ring_in(rings))

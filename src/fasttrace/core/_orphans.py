@@ -38,11 +38,16 @@ UNFINISHED_AGE_NS = 60_000_000_000
 
 
 class Orphan:
-    """A dead process's ring file, locked by us. `close` it in any case; a fork child must, too."""
+    """A dead process's ring file, locked by us. `close` it in any case; a fork child must, too.
+
+    An application may close descriptors that it does not know, and get their numbers for files of its own: what is no
+    longer the ring is neither read nor closed.
+    """
 
     def __init__(self, directory: str, name: str, fd: int) -> None:
         self.path = os.path.join(directory, name)
         self._fd = fd
+        self._identity = _identity(fd)
 
     def start(self) -> bytes:
         """Its first bytes: the header, where it is a ring."""
@@ -52,6 +57,8 @@ class Orphan:
         """The whole file; of one whose header is none, or not that of a file of this size, the first bytes alone: the
         core says of them why. OSError for a file that is larger than any ring."""
         size, start = os.fstat(self._fd).st_size, self.start()
+        if _identity(self._fd) != self._identity:
+            raise OSError(f"{self.path}: its descriptor was closed by the application")
         if size > FILE_MAX_BYTES:
             raise OSError(f"{self.path}: {size} bytes are more than any ring has")
         if _ring_file.fault_of(start, size) is not None:
@@ -63,6 +70,8 @@ class Orphan:
             if not read:
                 raise OSError(f"{self.path}: it became shorter while it was read")
             at += read
+        if _identity(self._fd) != self._identity:
+            raise OSError(f"{self.path}: its descriptor was closed by the application")
         return data
 
     def remove(self) -> None:
@@ -79,9 +88,18 @@ class Orphan:
 
     def close(self) -> None:
         """Give the lock back."""
-        if self._fd >= 0:
+        if self._fd >= 0 and _identity(self._fd) == self._identity:
             os.close(self._fd)
         self._fd = -1
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """The open file behind a number; None for one that is closed."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def find(directory: str | None, own_path: str | None = None) -> Iterator[str]:
