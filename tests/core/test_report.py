@@ -66,3 +66,19 @@ def test_what_cannot_be_put_into_words_raises_into_nobody(lines: io.StringIO) ->
 
     _report.logger().warning("it failed: %s", Evil())
     assert lines.getvalue() == "WARNING it failed: %s (not to be told: RuntimeError)\n"
+
+
+def test_where_nobody_listens_nothing_is_read_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback in words quotes the sources of its frames."""
+    import linecache
+
+    monkeypatch.setattr(_report, "_next_time", 0.0)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    asked: list[str] = []
+    monkeypatch.setattr(linecache, "updatecache", lambda name, *_: asked.append(name) or [])
+    linecache.clearcache()
+    try:
+        raise ValueError("unheard")
+    except ValueError as error:
+        _report.report(error)
+    assert asked == []

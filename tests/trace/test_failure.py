@@ -40,7 +40,10 @@ from fasttrace.trace.tracer import PROCESSOR
 def create(self, **kwargs):
     raise ValueError("Incorrect API key provided: " + "-".join(("sk", "abc123DEF456")))
 
-spec = CallSpec("llm", "chat", "example", False, {}, (), (), lambda client: Endpoint("example", None, None), failure)
+def resolve(key, client):
+    return Endpoint("example", None, None)
+
+spec = CallSpec("llm", "chat", "example", False, {}, (), (), resolve, failure)
 method = core.method(create, spec, PROCESSOR.recorder)
 with fasttrace.span("opens the ring"):
     pass

@@ -32,11 +32,14 @@ def logger() -> Logger:
 
 
 def _rid_of_secrets(record: LogRecord) -> bool:
-    """Whatever handler prints the record, it has no other text than this one. Never raises."""
+    """Whatever handler prints the record, it has no other text than this one. Never raises. Where nobody listens
+    nothing is put into words: a traceback's would be read from disk, perhaps on a caller's thread."""
     from logging import Formatter
 
     from ._text import redact
 
+    if not _is_heard(record.levelno):
+        return False
     try:
         record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info:
@@ -45,6 +48,18 @@ def _rid_of_secrets(record: LogRecord) -> bool:
         record.msg = f"{record.msg!s} (not to be told: {type(error).__name__})"
         record.args = record.exc_info = record.exc_text = None
     return True
+
+
+def _is_heard(level: int) -> bool:
+    """Whether the application has a handler for a line of ours."""
+    import logging
+
+    source: Logger | None = logging.getLogger("fasttrace")
+    while source is not None:
+        if any(level >= handler.level and type(handler) is not logging.NullHandler for handler in source.handlers):
+            return True
+        source = source.parent if source.propagate else None
+    return False
 
 
 def report(exception: BaseException) -> None:
