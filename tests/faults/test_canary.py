@@ -293,7 +293,9 @@ def searched(backend: str, provider: Any, port: int, home: Path, is_redacting: b
     search.look("log", (home / "log").read_bytes())
     search.look("stderr", application.stderr.read_bytes())
     search.look("everything on disk", data_of(home))
-    print(f"canary [{backend}]: {len(known)} places x {len(search.sinks)} sinks, {len(search.hits)} hits")
+    before_hook = sum(place in HOOKED for place, _ in search.hits)
+    found = f"{len(search.hits) - before_hook} hits of secrets, {before_hook} of what only the hook knows"
+    print(f"canary [{backend}]: {len(known)} places x {len(search.sinks)} sinks, {found}")
     return search
 
 
